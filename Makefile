@@ -1,0 +1,30 @@
+# make demo   train on rendered faces, evaluate, draw: no download but the packages
+# make test   lint and the whole test suite
+# Both set up .venv first, from any Python 3.11+: PYTHON=python3.12 make test
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test clean
+
+demo: $(VENV)/.demo
+	$(BIN)/hrnet-jax demo --config=configs/demo.py --workdir=runs/demo
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[data,dev]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) runs predictions

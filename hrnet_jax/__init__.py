@@ -1,0 +1,21 @@
+"""HRNet facial-landmark networks in JAX and Flax."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "create_model": "hrnet_jax.models",
+    "load": "hrnet_jax.checkpoints",
+    "Predictor": "hrnet_jax.inference.predictor",
+    "Face": "hrnet_jax.inference.predictor",
+    "HRNetError": "hrnet_jax.errors",
+}
+__all__ = [*_EXPORTS, "__version__"]
+
+
+def __getattr__(name):
+    """Imports a public name when it is first used: `import hrnet_jax` itself stays light."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'hrnet_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -1,0 +1,66 @@
+"""The default configuration, as plain nested dicts: every key a config file may set.
+
+Config files (`configs/*.py`) wrap these in an `ml_collections.ConfigDict` and change what their
+experiment is about; the library itself reads attributes only, so any object with them will do.
+"""
+
+import copy
+import dataclasses
+import json
+
+from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.protocols import official
+
+_DEFAULTS = {
+    "seed": 0,
+    "scheme": "300w",  # landmark scheme (hrnet_jax.schemes): points, flip pairs, normaliser
+    "model": {
+        "name": "hrnetv2_w18",
+        "dtype": "float32",  # compute dtype; "bfloat16" keeps parameters and statistics in float32
+        "init": "official",  # or "kaiming"
+        "remat": False,  # recompute residual blocks in the backward pass, to save memory
+        "norm_momentum": 0.99,  # Flax's: 1 - PyTorch's
+        "init_backbone": "",  # an ImageNet (or face) checkpoint in a PyTorch format
+    },
+    # Crop geometry, codec and flip test (hrnet_jax.protocols.Protocol).
+    "protocol": official("300w").to_dict(),
+    # Random changes of the training faces (hrnet_jax.data.augment.Augmentation).
+    "augment": dataclasses.asdict(Augmentation()),
+    "data": {
+        "source": "csv",  # "csv": annotations in the official columns; "synthetic": rendered faces
+        "root": "data/300w",
+        "images": "images",  # folder of the images, under root
+        "train": "face_landmarks_300w_train.csv",
+        "valid": "face_landmarks_300w_valid.csv",
+        "train_count": 0,  # 0: every row; "synthetic": number of faces to render
+        "valid_count": 0,
+        "size": 0,  # "synthetic": side of the rendered pictures in pixels
+        "loader": "tfdata",  # or "threads": the same batches without TensorFlow
+        "workers": 0,  # batches prepared at once; 0: one for each processor
+    },
+    "train": {
+        "epochs": 60,
+        "batch_size": 16,  # over all devices
+        "drop_last": False,  # True leaves out the last, smaller batch of an epoch
+        "learning_rate": 1e-4,
+        "schedule": "step",  # "step": times gamma at each milestone; "cosine": down to 0
+        "milestones": (30, 50),  # epochs, 0-based
+        "gamma": 0.1,
+        "warmup_epochs": 0.0,  # linear from 0
+        "weight_decay": 0.0,  # decoupled (AdamW)
+        "log_every": 10,  # steps
+        "checkpoint_epochs": 1,
+        "eval_epochs": 1,
+    },
+    "eval": {"batch_size": 8},
+}
+
+
+def default_config() -> dict:
+    """Returns a fresh copy of the defaults: the official 300W recipe at full size."""
+    return copy.deepcopy(_DEFAULTS)
+
+
+def plain(config) -> dict:
+    """A config (or a part of it) as plain dicts, lists and numbers, as JSON would hold it."""
+    return json.loads(config.to_json() if hasattr(config, "to_json") else json.dumps(config))

@@ -1,0 +1,159 @@
+"""The building blocks every network here is made of.
+
+Arrays are NHWC. `conv` and `norm` are passed down from the network (`hrnet_jax.create_model`), with
+dtypes, initialisers and train / evaluation mode already bound: the whole ablation surface.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
+
+def normalise_images(images: jax.Array) -> jax.Array:
+    """RGB (…, 3) in 0 … 255 to (x / 255 - mean) / std of ImageNet: float32, float64 if it was."""
+    dtype = (
+        jnp.promote_types(images.dtype, jnp.float32) if images.dtype.kind == "f" else jnp.float32
+    )
+    mean, std = jnp.asarray(PIXEL_MEAN, dtype), jnp.asarray(PIXEL_STD, dtype)
+    return (images.astype(dtype) / 255 - mean) / std
+
+
+def upsample(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Bilinear resize of (N, h, w, C) to `size`, as PyTorch with align_corners=False."""
+    return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "linear")
+
+
+class Conv(nn.Conv):
+    """`flax.linen.Conv`, with 1x1 convolutions written as matrix products.
+
+    The same parameters and values; XLA compiles a product 3 to 8 times faster on CPUs, the weight
+    gradient most of all, and equally well elsewhere.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if tuple(self.kernel_size) != (1, 1) or self.strides != 1:
+            return super().__call__(x)
+        shape = (1, 1, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        y = jnp.dot(x.astype(self.dtype), kernel[0, 0].astype(self.dtype))
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with PyTorch's statistics.
+
+    As `flax.linen.BatchNorm` with `use_fast_variance=False`, but the running variance is updated
+    with the unbiased batch variance (n / (n - 1)), as PyTorch does; the batch itself is normalised
+    with the biased one in both. Statistics are computed and kept in `param_dtype` at least.
+
+    `momentum` is Flax's: 1 - PyTorch's (0.99 in the official face networks). Under `jit` with a
+    sharded batch the statistics are those of the global batch.
+    """
+
+    use_running_average: bool
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
+
+        if self.use_running_average:
+            mean, var = running_mean.value, running_var.value
+        else:
+            axes = tuple(range(x.ndim - 1))
+            wide = x.astype(self.param_dtype)
+            mean = wide.mean(axes)
+            var = jnp.square(wide - mean).mean(axes)
+            if not self.is_initializing():
+                n = x.size // x.shape[-1]
+                keep = self.momentum
+                unbiased = var * (n / max(n - 1, 1))
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+
+        gain = scale * jax.lax.rsqrt(var + self.epsilon)
+        y = (x.astype(self.param_dtype) - mean) * gain + bias
+        return y.astype(self.dtype)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch normalisation, and ReLU unless `relu` is False.
+
+    A 3x3 kernel pads 1 on every side, also at stride 2, as PyTorch does ("SAME" would not).
+    """
+
+    features: int
+    conv: Callable
+    norm: Callable
+    kernel: int = 1
+    stride: int = 1
+    relu: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pad = self.kernel // 2
+        x = self.conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=((pad, pad), (pad, pad)),
+            use_bias=False,
+            name="conv",
+        )(x)
+        x = self.norm(name="bn")(x)
+        return nn.relu(x) if self.relu else x
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a skip connection (He et al. 2016): `features` in and out."""
+
+    features: int
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pad = ((1, 1), (1, 1))
+        y = self.conv(self.features, (3, 3), padding=pad, use_bias=False, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.features, (3, 3), padding=pad, use_bias=False, name="conv2")(y)
+        y = self.norm(name="bn2")(y)
+        return nn.relu(y + x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a skip connection: `width` inside, 4 * `width` out."""
+
+    width: int
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        features = 4 * self.width
+        y = self.conv(self.width, (1, 1), use_bias=False, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.width, (3, 3), padding=((1, 1), (1, 1)), use_bias=False, name="conv2")(y)
+        y = nn.relu(self.norm(name="bn2")(y))
+        y = self.conv(features, (1, 1), use_bias=False, name="conv3")(y)
+        y = self.norm(name="bn3")(y)
+        if x.shape[-1] != features:
+            x = ConvNorm(features, self.conv, self.norm, relu=False, name="downsample")(x)
+        return nn.relu(y + x)

@@ -1,0 +1,38 @@
+"""The published HRNet sizes, as data."""
+
+import dataclasses
+
+from hrnet_jax.errors import HRNetError
+
+
+@dataclasses.dataclass(frozen=True)
+class HRNetVariant:
+    """One HRNet size (official code; FACTS 1.2 and 6.2 of the project's notes).
+
+    Attributes:
+      width: channels C of the highest-resolution branch; branch k has C * 2**k.
+      layer1_blocks: number of Bottlenecks before the first transition.
+      layer1_width: their inner width w; they put out 4 * w channels.
+      modules: number of exchange modules of stages 2, 3 and 4.
+      blocks: number of BasicBlocks on each branch of a module.
+    """
+
+    width: int
+    layer1_blocks: int = 4
+    layer1_width: int = 64
+    modules: tuple[int, int, int] = (1, 4, 3)
+    blocks: int = 4
+
+
+VARIANTS = {
+    **{f"w{width}": HRNetVariant(width) for width in (18, 30, 32, 40, 44, 48, 64)},
+    "w18_small_v1": HRNetVariant(16, 1, 32, modules=(1, 1, 1), blocks=2),
+    "w18_small_v2": HRNetVariant(18, 2, 64, modules=(1, 3, 2), blocks=2),
+}
+
+
+def get_variant(name: str) -> HRNetVariant:
+    """Returns the variant of that name; HRNetError names the known ones."""
+    if name not in VARIANTS:
+        raise HRNetError(f"unknown HRNet variant {name!r}: choose one of {', '.join(VARIANTS)}")
+    return VARIANTS[name]

@@ -1,0 +1,44 @@
+"""Running a network over annotated faces."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hrnet_jax.data import pipeline
+from hrnet_jax.data.records import Records
+from hrnet_jax.protocols import Protocol
+
+
+def predict_records(
+    forward: Callable,
+    variables: dict,
+    records: Records,
+    protocol: Protocol,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: Callable = iter,
+) -> np.ndarray:
+    """Landmarks of every annotated face, from its landmark box.
+
+    Args:
+      forward: of `hrnet_jax.inference.forward.make_forward`.
+      variables: the network's {"params", "batch_stats"}.
+      records: N faces.
+      protocol: the one `forward` was made with.
+      batch_size: the last batch is filled up to it, so that one shape is compiled.
+      workers: threads that prepare batches; 0: one for each processor.
+      progress: wraps the iterator over batches (tqdm, say).
+
+    Returns:
+      float64 (N, L, 2), (x, y) in image pixels.
+    """
+    batches = pipeline.EvalBatches(records, protocol, batch_size)
+    ahead = pipeline.iterate_threads(batches, 0, batches.steps, workers)
+    cells = [np.asarray(forward(variables, batch["image"])[0]) for batch in progress(ahead)]
+    cells = np.concatenate(cells)[: len(records)].astype(np.float64)
+    return np.stack(
+        [
+            protocol.to_image(points, center, scale)
+            for points, center, scale in zip(cells, records.centers, records.scales, strict=True)
+        ]
+    )

@@ -1,0 +1,41 @@
+"""Results as tables that read well in a terminal and in Markdown."""
+
+from hrnet_jax.evaluation.metrics import MEASURES
+
+
+def format_table(rows: list[list], columns: list[str]) -> str:
+    """Lays out rows of cells as a Markdown table with aligned columns.
+
+    Cells are shown by `str`, None as "-"; a column of numbers is aligned right.
+    """
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(3, *map(len, column)) for column in zip(columns, *cells, strict=True)]
+    numeric = [all(map(_is_number, column)) for column in zip(*cells, strict=True)]
+    numeric = numeric or [False] * len(columns)
+
+    def line(row):
+        texts = zip(row, widths, numeric, strict=True)
+        return f"| {' | '.join(f'{t:>{w}}' if n else f'{t:<{w}}' for t, w, n in texts)} |"
+
+    rule = ["-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, numeric, strict=True)]
+    return "\n".join(map(line, [columns, rule, *cells]))
+
+
+def metrics_table(metrics: dict) -> str:
+    """The table of a `summarise` or metrics.json dictionary: all faces, then each subset."""
+    rows = []
+    for name, part in {"all": metrics, **metrics["subsets"]}.items():
+        values = [_format_measure(measure, part[measure]) for measure in MEASURES]
+        rows.append([name, part["count"], *values])
+    titles = [m.upper() if m.startswith("auc") else f"{m.upper()} %" for m in MEASURES]
+    return format_table(rows, ["faces", "count", *titles])
+
+
+def _format_measure(measure, value):
+    if value is None:
+        return None
+    return f"{value:.4f}" if measure.startswith("auc") else f"{value:.2f}"
+
+
+def _is_number(text):
+    return text == "-" or text.replace(".", "", 1).lstrip("-").isdigit()

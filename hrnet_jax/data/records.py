@@ -30,6 +30,8 @@ class Records:
       scales: float64 (N,), side of that box in image pixels / 200, before any padding.
       box_sizes: float64 (N,), image pixels, the length that normalises AFLW's errors; None where
         the data set has no such column.
+      pictures: uint8 (N, H, W, 3), RGB, of faces that were rendered instead of read: held in
+        memory, under names that are no files; None otherwise.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,7 @@ class Records:
     centers: np.ndarray
     scales: np.ndarray
     box_sizes: np.ndarray | None = None
+    pictures: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,6 +55,7 @@ class Records:
             centers=self.centers[rows],
             scales=self.scales[rows],
             box_sizes=None if self.box_sizes is None else self.box_sizes[rows],
+            pictures=None if self.pictures is None else self.pictures[rows],
         )
 
     def path(self, i: int) -> Path:
@@ -60,7 +64,7 @@ class Records:
 
     def image(self, i: int) -> np.ndarray:
         """The image of face i: RGB uint8 (H, W, 3). HRNetError if it is missing or damaged."""
-        return images.read_image(self.path(i))
+        return images.read_image(self.path(i)) if self.pictures is None else self.pictures[i]
 
 
 def read_csv(path: str | Path, root: str | Path, num_landmarks: int) -> Records:

@@ -1,0 +1,201 @@
+"""Released models: one safetensors file with the variables, and metadata that says what they are.
+
+    save_model("runs/wflw", variables, {"model": {"name": "hrnetv2_w18", "num_landmarks": 98}, …})
+    loaded = load("runs/wflw")          # loaded.model, loaded.variables, loaded.metadata
+
+Tensors are named by their path: "params/backbone/conv1/kernel", "batch_stats/backbone/bn1/mean".
+Metadata is JSON in the file's header: {"format": 1, "version", "model": {"name", "num_landmarks"},
+"scheme", "protocol", "provenance"}.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+import hrnet_jax
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.models import create_model
+from hrnet_jax.weights.torch_file import read_safetensors
+
+FILE_NAME = "model.safetensors"
+FORMAT = 1
+
+_HEADER_KEY = "hrnet_jax"
+_PACKAGE = Path(__file__).resolve().parent
+_RELEASED_FOLDERS = (_PACKAGE / "released", _PACKAGE.parent / "weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A network, its variables {"params", "batch_stats"}, and its metadata (a dictionary)."""
+
+    model: Any
+    variables: dict
+    metadata: dict
+
+
+def save_model(
+    path: str | Path, variables: Mapping, metadata: Mapping, dtype: str = "float32"
+) -> Path:
+    """Writes a model file and returns its path. A reader never sees half a file.
+
+    Args:
+      path: a path ending in .safetensors, or a directory that gets a `model.safetensors`.
+      variables: {"params": …, "batch_stats": …}; stored in float32.
+      metadata: JSON data with at least {"model": {"name", "num_landmarks"}}; format and version
+        are added.
+      dtype: "float16" stores the kernels (nearly all of the file) in half precision; biases and
+        batch statistics, which may be large or tiny, stay in float32.
+
+    Raises:
+      HRNetError: cannot be written, or a kernel does not fit float16.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        if path.is_file():
+            raise HRNetError(f"{path} is a file: give a directory or a path ending in .safetensors")
+        path = path / FILE_NAME
+    tensors = {}
+    for name, leaf in flatten_dict(dict(variables), sep="/").items():
+        array = np.asarray(leaf, np.float32)
+        if dtype == "float16" and name.endswith("/kernel"):
+            with np.errstate(over="ignore"):
+                half = array.astype(np.float16)
+            if np.isfinite(array).all() and not np.isfinite(half).all():
+                raise HRNetError(f"{name} has values beyond float16: save it as float32")
+            array = half
+        tensors[name] = array
+    content = {"format": FORMAT, "version": hrnet_jax.__version__, **metadata}
+    write_safetensors(path, tensors, {_HEADER_KEY: json.dumps(content)})
+    return path
+
+
+def write_safetensors(path: str | Path, tensors: Mapping, header: Mapping[str, str]) -> None:
+    """Writes NumPy arrays by name, to a temporary file that is then renamed.
+
+    Raises:
+      HRNetError: cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(safetensors.numpy.save(dict(tensors), dict(header)))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise HRNetError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path, dtype=jnp.float32) -> Loaded:
+    """Loads a model: weights, network and metadata.
+
+    Args:
+      path: a .safetensors file of `save_model` or convert_torch_weights.py, a directory with one,
+        a training run's working directory (its best step), or the name of a released model
+        (`released_names`).
+      dtype: compute dtype of the network, as in `create_model`; the variables are float32, or
+        float64 with a float64 network.
+
+    Raises:
+      HRNetError: nothing there, damaged, another program's file, or weights that do not fit the
+        network which the metadata names (all differences in one message).
+    """
+    source, leaves, metadata = _read(path)
+    model_data = metadata.get("model")
+    if not isinstance(model_data, dict) or not {"name", "num_landmarks"} <= model_data.keys():
+        raise HRNetError(f"{source}: its metadata does not name the model")
+    landmarks = model_data["num_landmarks"]
+    if type(landmarks) is not int or not 0 < landmarks < 10_000:
+        raise HRNetError(f"{source}: its metadata has {landmarks!r:.80} landmarks")
+    try:
+        model = create_model(str(model_data["name"]), landmarks, dtype=dtype)
+    except HRNetError as error:
+        raise HRNetError(f"{source}: {error}") from error
+    _check_leaves(source, model, leaves)
+    param_dtype = jnp.promote_types(dtype, jnp.float32)
+    leaves = {name: jnp.asarray(leaf, param_dtype) for name, leaf in leaves.items()}
+    return Loaded(model, unflatten_dict(leaves, sep="/"), metadata)
+
+
+def raise_differences(subject: str, problems: Mapping[str, list[str]], shown: int = 3) -> None:
+    """Raises one HRNetError with the count and the first few of every kind of wrong tensor.
+
+    Args:
+      subject: how the message starts.
+      problems: names of tensors by what is wrong with them; nothing happens if all are empty.
+    """
+    lists = []
+    for what, names in problems.items():
+        if names:  # which come from a file: escaped and cut, to stay one readable line
+            first = [ascii(name)[1:-1][:150] for name in names[:shown]]
+            more = ["…"] if len(names) > shown else []
+            lists.append(f"{len(names)} {what} ({', '.join(first + more)})")
+    if lists:
+        raise HRNetError(f"{subject}: tensors {'; '.join(lists)}")
+
+
+def released_names() -> list[str]:
+    """Names of the models that ship with the project."""
+    return sorted({f.stem for folder in _RELEASED_FOLDERS for f in folder.glob("*.safetensors")})
+
+
+def released_path(name: str) -> Path:
+    """The file of a released model; HRNetError lists the names there are."""
+    for folder in _RELEASED_FOLDERS:
+        path = folder / f"{name}.safetensors"
+        if name in released_names() and path.is_file():
+            return path
+    names = ", ".join(released_names()) or "none"
+    raise HRNetError(f"{name}: no such file or directory, nor a released model ({names})")
+
+
+def _read(path):
+    """Returns (path of the weights, arrays by the name of their leaf, metadata)."""
+    path = Path(path) if Path(path).exists() else released_path(str(path))
+    if path.is_dir() and (path / FILE_NAME).is_file():
+        path = path / FILE_NAME
+    if path.is_dir():
+        if not (path / "checkpoints").is_dir():
+            raise HRNetError(f"{path} holds neither {FILE_NAME} nor a training run's checkpoints")
+        from hrnet_jax.training.checkpoints import load_workdir
+
+        variables, metadata = load_workdir(path)
+        return path, flatten_dict(variables, sep="/"), metadata
+    hint = "convert PyTorch weights with: python convert_torch_weights.py SOURCE DESTINATION"
+    if path.suffix != ".safetensors":
+        raise HRNetError(f"{path} is no .safetensors file: {hint}")
+    tensors, header = read_safetensors(path)
+    if _HEADER_KEY not in header:
+        raise HRNetError(f"{path} was not written by hrnet_jax: {hint}")
+    try:
+        metadata = json.loads(header[_HEADER_KEY])
+    except (ValueError, RecursionError) as error:
+        raise HRNetError(f"{path}: its metadata is damaged ({error})") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise HRNetError(f"{path}: its metadata is not of format {FORMAT}: update hrnet_jax")
+    return path, tensors, metadata
+
+
+def _check_leaves(source, model, found):
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    expected = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images), sep="/")
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    wrong = [
+        f"{name}: {found[name].shape} instead of {leaf.shape}"
+        for name, leaf in expected.items()
+        if name in found and found[name].shape != leaf.shape
+    ]
+    problems = {"missing": missing, "unexpected": extra, "of a wrong shape": wrong}
+    raise_differences(f"{source} does not fit its network", problems)

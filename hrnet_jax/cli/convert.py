@@ -1,0 +1,57 @@
+"""`convert_torch_weights.py`: PyTorch weights to a model of hrnet_jax, and back."""
+
+import argparse
+
+EPILOG = """\
+examples:
+  python convert_torch_weights.py HR18-WFLW.pth models/wflw
+  python predict.py face.jpg --checkpoint=models/wflw --output=predictions
+  python convert_torch_weights.py --to-torch runs/wflw wflw.safetensors
+
+SOURCE may be a .pth, .pth.tar, .pt or .safetensors file of the official facial-landmark code. It is
+read without PyTorch, and nothing in it is executed.
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "convert_torch_weights.py",
+        description="Convert PyTorch facial-landmark weights to a model of hrnet_jax, and back.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a PyTorch file; with --to-torch a model")
+    parser.add_argument(
+        "destination",
+        metavar="DESTINATION",
+        help="a folder or a .safetensors file; with --to-torch a .safetensors file",
+    )
+    parser.add_argument(
+        "--model",
+        default="auto",
+        help='for example hrnetv2_w18; "auto", the default, tells it by the tensors',
+    )
+    parser.add_argument(
+        "--scheme", help="300w, wflw, cofw or aflw; by default told by the number of landmarks"
+    )
+    parser.add_argument(
+        "--to-torch",
+        action="store_true",
+        help="write a model's weights for PyTorch, under their official names",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.to_torch and (arguments.model != "auto" or arguments.scheme):
+        parser.error("--to-torch takes no --model and no --scheme: the checkpoint says both")
+
+    from hrnet_jax.weights.convert import convert_file, export_torch
+
+    if arguments.to_torch:
+        count = export_torch(arguments.source, arguments.destination)
+        print(f"wrote {arguments.destination}: {count} tensors with official PyTorch names")
+        return 0
+    done = convert_file(arguments.source, arguments.destination, arguments.model, arguments.scheme)
+    print(f"read {arguments.source}: {done.container}")
+    scheme = done.scheme or "of no known scheme"
+    print(f"recognised {done.model} with {done.num_landmarks} landmarks ({scheme})")
+    print(f"wrote {done.destination}: {done.used} tensors used, {done.ignored} ignored")
+    return 0

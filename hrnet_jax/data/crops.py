@@ -1,0 +1,128 @@
+"""Square face crops: the official one, and one affine warp in continuous coordinates."""
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import apply_affine, check_box, invert_affine, official_transform_pixel
+
+
+def official_crop(image, center, scale, size, rotation=0.0) -> np.ndarray:
+    """The crop of the official HRNet facial-landmark code.
+
+    It cuts whole pixels, rotates with Pillow's bilinear filter and resizes with its antialiased
+    one, and, as scipy.misc did, stretches the grey values of the cut-out to 0 … 255 (black
+    surroundings count). Boxes of twice the crop's side and more are cut from a smaller copy of the
+    image, which was stretched already (the official code spares COFW this first stretch).
+
+    Args:
+      image: (H, W, 3) uint8, RGB.
+      center: (2,), image pixels.
+      scale: box side / 200, the padding already in it.
+      size: side of the crop; 256 in the official code, whose constants follow it here.
+      rotation: degrees; a positive one turns the picture counter-clockwise.
+
+    Returns:
+      (size, size, 3) uint8; black where the box leaves the image, so all black where it is outside.
+
+    Raises:
+      HRNetError: the image is not (H, W, 3) uint8, or the box has no whole pixel.
+    """
+    image = _check_image(image)
+    center, side = check_box(center, 200 * scale)
+    shrink = side / size
+    if shrink >= 2:
+        height, width = (int(length / shrink) for length in image.shape[:2])
+        if min(height, width) < 1 or max(height, width) < 2:
+            return np.zeros((size, size, 3), np.uint8)
+        image = _resize(_stretch(image), (height, width))
+        center, scale = (center / shrink).astype(np.float32), scale / shrink
+
+    low, high = official_transform_pixel([[0, 0], [size, size]], center, scale, size, invert=True)
+    if (high <= low).any():
+        raise HRNetError(f"a box of {side:.3g} pixels is too small to crop")
+    margin = 0
+    if rotation != 0:
+        # Room for the corners that the rotation turns in.
+        margin = int(np.linalg.norm(high - low) / 2 - (high[1] - low[1]) / 2)
+    cut = _stretch(_cut(image, low - margin, high + margin))
+    if rotation != 0:
+        cut = np.asarray(Image.fromarray(cut).rotate(rotation, Image.Resampling.BILINEAR))
+        cut = cut[margin : cut.shape[0] - margin, margin : cut.shape[1] - margin]
+    return _resize(cut, (size, size))
+
+
+def affine_crop(image, matrix, size) -> np.ndarray:
+    """One bilinear warp of the image, antialiased where it shrinks.
+
+    Args:
+      image: (H, W, 3) uint8, RGB.
+      matrix: (2, 3), image pixels -> crop pixels, continuous coordinates (`geometry.crop_matrix`).
+      size: side of the crop.
+
+    Returns:
+      (size, size, 3) uint8; black where the crop leaves the image. Its cost depends on the part of
+      the image under the crop, not on the whole image.
+
+    Raises:
+      HRNetError: the image is not (H, W, 3) uint8, or the matrix has no inverse.
+    """
+    image = _check_image(image)
+    matrix = np.asarray(matrix, np.float64)
+    back = invert_affine(matrix)
+    zoom = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    corners = apply_affine(back, size * np.array([[0, 0], [1, 0], [0, 1], [1, 1]]))
+    reach = 2 + 2 / zoom  # the filters look a little beyond the corners
+    limits = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(corners.min(axis=0) - reach), 0, limits).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0) + reach), 0, limits).astype(int)
+    if (high <= low).any():
+        return np.zeros((size, size, 3), np.uint8)
+    region = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
+    back[:, 2] -= low
+    if zoom < _ANTIALIAS_BELOW:
+        small = np.maximum(np.round((high - low) * zoom), 1).astype(int)
+        region = cv2.resize(region, small.tolist(), interpolation=cv2.INTER_AREA)
+        back *= (small / (high - low))[:, None]
+    # OpenCV counts from pixel centres: index = continuous coordinate - 0.5, on both sides.
+    back[:, 2] += back[:, :2] @ [0.5, 0.5] - 0.5
+    return cv2.warpAffine(region, back, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+# Bilinear interpolation reads the 2 x 2 nearest pixels, which is enough for mild shrinking only.
+_ANTIALIAS_BELOW = 0.75
+
+
+def _check_image(image):
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise HRNetError(
+            f"an image must be a uint8 (height, width, 3) array, not {image.dtype} {image.shape}"
+        )
+    return image
+
+
+def _cut(image, low, high):
+    """Whole pixels [low, high) (x, y) of the image, zeros outside."""
+    cut = np.zeros((high[1] - low[1], high[0] - low[0], 3), np.uint8)
+    x0, y0 = np.maximum(low, 0)
+    x1, y1 = np.minimum(high, image.shape[1::-1])
+    if x0 < x1 and y0 < y1:
+        cut[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]] = image[y0:y1, x0:x1]
+    return cut
+
+
+def _stretch(image):
+    """Grey values from lowest … highest of all channels to 0 … 255, with scipy.misc's rounding."""
+    low, high = int(image.min()), int(image.max())
+    values = np.arange(256, dtype=np.float32) - np.float32(low)
+    table = values * np.float32(255 / ((high - low) or 1))
+    table = (table.clip(0, 255) + np.float32(0.5)).astype(np.uint8)
+    return cv2.LUT(np.ascontiguousarray(image), table)
+
+
+def _resize(image, shape):
+    """Pillow's antialiased bilinear resize to (height, width)."""
+    resized = Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)

@@ -1,0 +1,139 @@
+"""From annotated faces to batches: seeded per sample, restartable from a step number.
+
+A batch is a pure function of (seed, step): its rows come from the epoch's permutation, each
+sample's augmentation from its own generator. So the iterators below only decide how batches are
+computed ahead of the step that needs them, give identical bytes, and need no state but the step.
+"""
+
+import dataclasses
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.records import Records
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.protocols import Protocol
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainBatches:
+    """The batches of a training run, by step number from 0.
+
+    A batch holds `image` uint8 (B, S, S, 3) RGB, `points` float32 (B, L, 2) in heatmap pixels and
+    `weights` float32 (B, L). B is `batch_size`, or less in the last batch of an epoch unless
+    `drop_last`.
+    """
+
+    records: Records
+    protocol: Protocol
+    augmentation: Augmentation
+    flip_permutation: np.ndarray
+    batch_size: int
+    seed: int
+    drop_last: bool = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        full, rest = divmod(len(self.records), self.batch_size)
+        return full if self.drop_last or not rest else full + 1
+
+    def rows(self, step: int) -> tuple[int, np.ndarray]:
+        """The epoch of a step and the rows of `records` in its batch."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = _permutation(self.seed, epoch, len(self.records))
+        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def __call__(self, step: int) -> Batch:
+        epoch, rows = self.rows(step)
+        return _stack([self.sample(epoch, row) for row in rows])
+
+    def sample(self, epoch: int, row: int) -> Batch:
+        """One augmented sample: the same for the same (seed, epoch, row)."""
+        records = self.records
+        return self.protocol.prepare(
+            records.image(row),
+            records.points[row],
+            records.centers[row],
+            records.scales[row],
+            self.augmentation,
+            self.flip_permutation,
+            np.random.default_rng([self.seed, 1, epoch, row]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalBatches:
+    """The faces in order, not augmented, in batches of one size: the last is filled with zeros."""
+
+    records: Records
+    protocol: Protocol
+    batch_size: int
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.records) // self.batch_size)
+
+    def __call__(self, step: int) -> Batch:
+        first = step * self.batch_size
+        rows = range(first, min(first + self.batch_size, len(self.records)))
+        images = np.zeros((self.batch_size, *(self.protocol.input_size,) * 2, 3), np.uint8)
+        for k, row in enumerate(rows):
+            images[k] = self.protocol.crop(
+                self.records.image(row), self.records.centers[row], self.records.scales[row]
+            )
+        return {"image": images}
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed, epoch, count):
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def _stack(samples):
+    return {key: np.stack([s[key] for s in samples]) for key in ("image", "points", "weights")}
+
+
+def iterate_threads(
+    batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
+) -> Iterator[Batch]:
+    """Yields batch(start), …, batch(stop - 1), computed ahead by threads (0: one a processor)."""
+    workers = workers or os.cpu_count()
+    pool = ThreadPoolExecutor(workers, "batches")
+    ahead = deque()
+    try:
+        for step in range(start, stop):
+            ahead.append(pool.submit(batch, step))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def iterate_tfdata(
+    batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
+) -> Iterator[Batch]:
+    """The same batches through a `tf.data` pipeline: parallel map and prefetch, in order."""
+    from hrnet_jax.data import tfdata  # TensorFlow: only when asked for
+
+    return tfdata.iterate(batch, start, stop, workers or os.cpu_count())
+
+
+LOADERS = {"threads": iterate_threads, "tfdata": iterate_tfdata}
+
+
+def iterate(
+    loader: str, batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
+) -> Iterator[Batch]:
+    """Yields the batches of steps [start, stop) with the loader of that name (see `LOADERS`)."""
+    if loader not in LOADERS:
+        raise HRNetError(f"unknown data.loader {loader!r}: choose one of {', '.join(LOADERS)}")
+    return LOADERS[loader](batch, start, stop, workers)

@@ -1,0 +1,64 @@
+"""From `config.data` to the annotated faces of a split."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from hrnet_jax.data.records import Records, read_csv
+from hrnet_jax.data.synthetic import SyntheticFaces
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import landmark_box
+from hrnet_jax.schemes import Scheme
+
+SPLITS = ("train", "valid")
+
+
+def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
+    """The faces of `split` ("train" or "valid") that `config.data` describes.
+
+    "csv": an annotation file in the official columns, its images under `root`/`images`.
+    "synthetic": faces rendered now, held in memory; train and valid never share one.
+    """
+    if split not in SPLITS:
+        raise HRNetError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    count = data[f"{split}_count"]
+    if data.source == "csv":
+        root = Path(data.root)
+        records = read_csv(root / data[split], root / data.images, scheme.num_landmarks)
+        return records[:count] if count else records
+    if data.source == "synthetic":
+        if scheme.name != "300w":
+            raise HRNetError(f"synthetic faces have the 300w scheme, not {scheme.name!r}")
+        if count < 1 or data.size < 32:
+            raise HRNetError(
+                f"data.{split}_count = {count} and data.size = {data.size}: synthetic faces need "
+                "how many to render (1 at least) and how large (32 pixels at least)"
+            )
+        return render_split(count, len(SPLITS) * seed + SPLITS.index(split), data.size, split)
+    raise HRNetError(f"unknown data.source {data.source!r}: choose 'csv' or 'synthetic'")
+
+
+def render_split(count: int, seed: int, size: int, name: str) -> Records:
+    """Renders `count` synthetic faces of `size` pixels; each depends on (seed, its number) only."""
+    faces = SyntheticFaces(count, seed, size)
+    with ThreadPoolExecutor() as pool:  # OpenCV draws outside Python's lock
+        pictures, points = zip(*pool.map(faces.__getitem__, range(count)), strict=True)
+    boxes = [landmark_box(p) for p in points]
+    return Records(
+        names=tuple(f"{name}_{i:05d}" for i in range(count)),
+        root=Path(),
+        points=np.stack(points),
+        centers=np.stack([center for center, _ in boxes]),
+        scales=np.array([scale for _, scale in boxes]),
+        pictures=np.stack(pictures),
+    )
+
+
+def describe_split(data, split: str) -> str:
+    """The split in a few words, for results and model cards."""
+    if data.source == "csv":
+        return data[split] + (
+            f" (first {data[f'{split}_count']})" if data[f"{split}_count"] else ""
+        )
+    return f"{data[f'{split}_count']} {data.source} faces ({split})"

@@ -1,0 +1,60 @@
+"""The tf.data input pipeline. The only module that imports TensorFlow, with its GPUs hidden."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from hrnet_jax.errors import HRNetError
+
+try:
+    import tensorflow as tf
+except ImportError as error:
+    raise HRNetError(
+        "TensorFlow is not installed: pip install 'hrnet-jax[data]', or set "
+        "--config.data.loader=threads (the same batches without it)"
+    ) from error
+
+tf.config.set_visible_devices([], "GPU")  # they are JAX's
+
+TYPES = {"image": tf.uint8, "points": tf.float32, "weights": tf.float32}
+
+
+def iterate(
+    batch: Callable[[int], dict[str, np.ndarray]], start: int, stop: int, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields batch(start), …, batch(stop - 1), `workers` of them computed at once."""
+    failures = []
+
+    def load(step):
+        try:
+            made = batch(int(step))
+        except HRNetError as error:  # tf.data would bury it in a message of its own
+            failures.append(error)
+            raise
+        return [made[key] for key in keys]
+
+    if start >= stop:
+        return
+    first = batch(start)
+    keys = list(first)
+    yield first
+    dataset = (
+        tf.data.Dataset.range(start + 1, stop)
+        .map(
+            lambda step: tf.numpy_function(load, [step], [TYPES[key] for key in keys]),
+            num_parallel_calls=workers,
+            deterministic=True,
+        )
+        .prefetch(2)
+    )
+    iterator = dataset.as_numpy_iterator()
+    while True:
+        try:
+            values = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError:
+            if failures:
+                raise failures[0] from None
+            raise
+        yield dict(zip(keys, values, strict=True))

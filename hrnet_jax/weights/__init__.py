@@ -1,0 +1,1 @@
+"""PyTorch weight files: reading them safely, their names, and conversion both ways."""

@@ -1,0 +1,98 @@
+"""Batches: seeded per sample, restartable, the same from every loader."""
+
+import numpy as np
+import pytest
+
+from hrnet_jax.data import pipeline
+from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.records import read_csv
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.protocols import float_protocol
+from hrnet_jax.schemes import get_scheme
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    root = tiny.write_dataset(tmp_path_factory.mktemp("pipeline") / "data", train=11)
+    return read_csv(root / "face_landmarks_300w_train.csv", root / "images", 68)
+
+
+def make(records, **settings):
+    settings = {"batch_size": 4, "seed": 3} | settings
+    augmentation = Augmentation(translation=0.1, brightness=0.2, occlusion_probability=0.5)
+    scheme = get_scheme("300w")
+    protocol = float_protocol(input_size=32)
+    return pipeline.TrainBatches(
+        records, protocol, augmentation, scheme.flip_permutation, **settings
+    )
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys() == {"image", "points", "weights"}
+    for key in left:
+        np.testing.assert_array_equal(left[key], right[key])
+
+
+def test_an_epoch_visits_every_face_once(records):
+    batches = make(records)
+    assert batches.steps_per_epoch == 3
+    rows = np.concatenate([batches.rows(step)[1] for step in range(3)])
+    assert sorted(rows) == list(range(11))
+    assert sorted(np.concatenate([batches.rows(step)[1] for step in range(3, 6)])) == sorted(rows)
+    assert list(np.concatenate([batches.rows(step)[1] for step in range(3, 6)])) != list(rows)
+    assert [len(batches(step)["image"]) for step in range(3)] == [4, 4, 3]
+
+
+def test_drop_last_leaves_only_full_batches(records):
+    batches = make(records, drop_last=True)
+    assert batches.steps_per_epoch == 2
+    assert all(len(batches(step)["image"]) == 4 for step in range(4))
+
+
+def test_batch_depends_on_seed_and_step_only(records):
+    assert_same(make(records)(5), make(records)(5))
+    assert not np.array_equal(make(records)(5)["image"], make(records, seed=4)(5)["image"])
+
+
+def test_an_epoch_augments_anew(records):
+    batches = make(records)
+    first, second = batches.sample(0, 2), batches.sample(1, 2)
+    assert not np.array_equal(first["points"], second["points"])
+
+
+@pytest.mark.parametrize("loader", pipeline.LOADERS)
+def test_loaders_give_the_same_batches_from_any_step(records, loader):
+    if loader == "tfdata":
+        pytest.importorskip("tensorflow", reason="pip install 'hrnet-jax[data]'")
+    batches = make(records)
+    for start in (0, 4):
+        made = list(pipeline.iterate(loader, batches, start, 7, workers=3))
+        assert len(made) == 7 - start
+        for step, batch in enumerate(made, start):
+            assert_same(batch, batches(step))
+
+
+@pytest.mark.parametrize("loader", pipeline.LOADERS)
+def test_a_bad_image_is_named(records, loader, tmp_path):
+    if loader == "tfdata":
+        pytest.importorskip("tensorflow", reason="pip install 'hrnet-jax[data]'")
+    import dataclasses
+
+    bad = dataclasses.replace(records, root=tmp_path)
+    with pytest.raises(HRNetError, match=r"train \d+\.png"):
+        list(pipeline.iterate(loader, make(bad), 0, 3))
+
+
+def test_unknown_loader(records):
+    with pytest.raises(HRNetError, match="'dali'.*threads, tfdata"):
+        pipeline.iterate("dali", make(records), 0, 1)
+
+
+def test_eval_batches_are_in_order_and_of_one_size(records):
+    batches = pipeline.EvalBatches(records, float_protocol(input_size=32), 4)
+    made = [batches(step)["image"] for step in range(batches.steps)]
+    assert [len(images) for images in made] == [4, 4, 4]
+    crop = batches.protocol.crop(records.image(9), records.centers[9], records.scales[9])
+    np.testing.assert_array_equal(made[2][1], crop)
+    assert not made[2][3].any()

@@ -1,0 +1,224 @@
+"""Protocols: the official landmarks, and that crop, points and way back agree."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrnet_jax.codecs import OfficialCodec, UnbiasedCodec
+from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import crop_matrix
+from hrnet_jax.protocols import Protocol, float_protocol, official
+from hrnet_jax.schemes import get_scheme
+
+DATA = Path(__file__).parent / "data"
+MIRROR = Augmentation(scale=0, rotation=0, flip_probability=1)
+
+
+def test_official_landmarks_and_nme():
+    reference = np.load(DATA / "official_decode_29.npz")
+    protocol = official("cofw")
+    points, _ = protocol.codec.decode(reference["heatmaps_29"].transpose(0, 2, 3, 1))
+    scales = reference["scale_29"].astype(np.float64) / protocol.padding  # it is in there already
+    landmarks = np.stack(
+        [
+            protocol.to_image(*face)
+            for face in zip(points, reference["center_29"], scales, strict=True)
+        ]
+    )
+    np.testing.assert_array_equal(landmarks, reference["landmarks_29"])
+    truth = reference["truth_29"].astype(np.float64)
+    distance = np.linalg.norm(landmarks - truth, axis=-1).mean(axis=-1)
+    eyes = np.linalg.norm(truth[:, 8] - truth[:, 9], axis=-1)
+    np.testing.assert_allclose(distance / eyes, reference["nme_29"], atol=1e-6)
+
+
+@pytest.mark.parametrize(("scheme", "sigma"), [("300w", 1.0), ("wflw", 1.5), ("aflw", 1.5)])
+def test_official_settings(scheme, sigma):
+    assert official(scheme) == Protocol("official", OfficialCodec(sigma), 256, 1.25, False)
+    assert official(scheme).heatmap_size == 64
+
+
+def test_official_points_are_truncated_and_weighted():
+    # Box of 64 px at (32, 32) with padding 1: heatmap pixels are image pixels.
+    protocol = Protocol("official", OfficialCodec(), padding=1.0)
+    points = np.array([[10.7, 20.2], [-0.6, 5.0], [-3.2, 0.0], [5.0, -2.0], [np.nan, 3.0]])
+    cells, weights = protocol.to_heatmap(points, (32, 32), 64 / 200)
+    np.testing.assert_array_equal(cells[:4], [[10, 20], [0, 5], [-3, 0], [5, -2]])
+    np.testing.assert_array_equal(weights, [1, 1, 0, 0, 0])
+    assert np.isfinite(cells).all()
+    # Back in the image v becomes trunc(v) + 1.
+    np.testing.assert_array_equal(
+        protocol.to_image([[10.5, 20.75], [-0.5, -0.5]], (32, 32), 64 / 200), [[11, 21], [1, 1]]
+    )
+
+
+def test_float_points_stay_continuous():
+    protocol = float_protocol()
+    points = np.array([[10.7, 20.2], [500.0, -30.0], [np.nan, 3.0], [np.inf, 3.0]])
+    cells, weights = protocol.to_heatmap(points, (40, 50), 0.4, 20)
+    np.testing.assert_array_equal(weights, [1, 1, 0, 0])
+    np.testing.assert_array_equal(cells[2:], 0)
+    matrix = crop_matrix((40, 50), 0.4 * 200 * 1.25, 64, 20)
+    np.testing.assert_allclose(cells[0], matrix[:, :2] @ points[0] + matrix[:, 2])
+
+
+@given(
+    st.tuples(st.floats(-500, 2000), st.floats(-500, 2000)),
+    st.floats(0.05, 10),
+    st.sampled_from([64, 128, 256]),
+)
+def test_float_round_trip(center, scale, input_size):
+    protocol = float_protocol(input_size=input_size)
+    points = np.random.default_rng(0).uniform(-500, 2000, (10, 2))
+    cells, _ = protocol.to_heatmap(points, center, scale)
+    np.testing.assert_allclose(protocol.to_image(cells, center, scale), points, atol=1e-6)
+
+
+@settings(max_examples=30)
+@given(
+    st.tuples(st.floats(0, 500), st.floats(0, 500)), st.floats(0.5, 3), st.integers(0, 2**32 - 1)
+)
+def test_official_round_trip_stays_within_half_a_cell_and_two_pixels(center, scale, seed):
+    protocol = official("300w")
+    side = 200 * scale
+    points = center + np.random.default_rng(seed).uniform(-side / 2, side / 2, (10, 2))
+    cells, _ = protocol.to_heatmap(points, center, scale)
+    back = protocol.to_image(cells + 0.5, center, scale)
+    # trunc(v) + 1 is within one pixel of v, two where v is negative.
+    assert np.abs(back - points).max() <= protocol.padding * side / 64 / 2 + 2
+
+
+def _picture(points, shape=(150, 180)):
+    """White dots at `points` (continuous coordinates) on black."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    image = np.zeros(shape)
+    for px, py in points:
+        image += 255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 8)
+    return np.repeat(image.clip(0, 255)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def _distances_to_dots(sample, stride=4, reach=4):
+    """For each mapped point the distance to the dot near it in the crop, crop pixels."""
+    grey = sample["image"][..., 0].astype(float)
+    y, x = np.mgrid[: grey.shape[0], : grey.shape[1]] + 0.5
+    for px, py in sample["points"] * stride:
+        near = grey * (np.hypot(x - px, y - py) < reach * 2)
+        yield np.hypot((near * x).sum() / near.sum() - px, (near * y).sum() / near.sum() - py)
+
+
+DOTS = np.array([[60.3, 40.8], [120.1, 44.6], [91.5, 75.2], [70.0, 110.9], [112.4, 108.2]])
+SWAP = np.array([1, 0, 2, 4, 3])
+BOX = ((90.0, 75.0), 0.5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_float_sample_shows_its_points(seed):
+    protocol = float_protocol(input_size=128)
+    augmentation = Augmentation(flip_probability=0.5, translation=0.05)
+    rng = np.random.default_rng(seed)
+    sample = protocol.prepare(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, rng)
+    assert sample["image"].shape == (128, 128, 3) and sample["image"].dtype == np.uint8
+    assert sample["points"].dtype == sample["weights"].dtype == np.float32
+    assert sample["center"].dtype == np.float64 and isinstance(sample["scale"], float)
+    assert max(_distances_to_dots(sample)) < 0.3
+    np.testing.assert_array_equal(sample["weights"], 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_official_sample_shows_its_points(seed):
+    rng = np.random.default_rng(seed)
+    sample = official("300w").prepare(_picture(DOTS), DOTS, *BOX, Augmentation(), SWAP, rng)
+    np.testing.assert_array_equal(sample["points"], np.trunc(sample["points"]))
+    sample["points"] = sample["points"] + 0.5  # a whole cell stands for its centre
+    assert max(_distances_to_dots(sample, reach=6)) < 5  # half a cell diagonal, and two pixels
+
+
+@pytest.mark.parametrize("protocol", [official("wflw"), float_protocol()])
+def test_mirrored_sample(protocol):
+    image, points, width = _picture(DOTS), DOTS, 180
+    center, scale = (85.0, 75.0), 0.5
+    mirrored = protocol.prepare(
+        image, points, center, scale, MIRROR, SWAP, np.random.default_rng(0)
+    )
+    other = points[SWAP] * [-1, 1] + [width, 0]
+    by_hand = protocol.prepare(image[:, ::-1].copy(), other, (width - 85.0, 75.0), scale)
+    assert mirrored.keys() == by_hand.keys()
+    for key in by_hand:
+        np.testing.assert_array_equal(mirrored[key], by_hand[key], err_msg=key)
+    np.testing.assert_array_equal(image, _picture(DOTS))  # inputs are left alone
+    assert center == (85.0, 75.0)
+
+
+def test_same_seed_same_sample_and_nothing_random_without_augmentation():
+    protocol = float_protocol(input_size=64)
+    augmentation = Augmentation(brightness=0.2, blur_probability=0.5, occlusion_probability=0.5)
+    first, second = (
+        protocol.prepare(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, np.random.default_rng(7))
+        for _ in range(2)
+    )
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key])
+    plain = protocol.prepare(_picture(DOTS), DOTS, *BOX)
+    np.testing.assert_array_equal(plain["center"], BOX[0])
+    assert plain["scale"] == BOX[1]
+    np.testing.assert_array_equal(plain["image"], protocol.crop(_picture(DOTS), *BOX))
+
+
+def test_five_hundred_rotated_boxes_leave_no_official_crop_without_its_shape():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    protocol = Protocol("official", OfficialCodec(), input_size=32)
+    permutation = get_scheme("300w").flip_permutation
+    points = rng.uniform(0, 40, (68, 2))
+    for _ in range(500):
+        center, scale = rng.uniform(-20, 80, 2), rng.uniform(0.02, 2)
+        sample = protocol.prepare(image, points, center, scale, Augmentation(), permutation, rng)
+        assert sample["image"].shape == (32, 32, 3)
+
+
+@given(
+    st.sampled_from(["official", "float"]),
+    st.one_of(
+        st.builds(OfficialCodec, st.floats(0.5, 4)), st.builds(UnbiasedCodec, st.floats(0.5, 4))
+    ),
+    st.integers(3, 200),
+    st.floats(0.1, 3),
+    st.booleans(),
+)
+def test_description_round_trip(name, codec, quarter, padding, flip_test):
+    protocol = Protocol(name, codec, 4 * quarter, padding, flip_test)
+    assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
+    assert hash(protocol) == hash(Protocol.from_dict(protocol.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "mine"}, "unknown protocol 'mine'"),
+        ({"input_size": 250}, "input_size 250"),
+        ({"input_size": 256.0}, "input_size 256.0"),
+        ({"padding": 0}, "padding 0"),
+        ({"padding": "wide"}, "padding 'wide'"),
+        ({"flip_test": "yes"}, "flip_test 'yes'"),
+        ({"colour": 1}, "no setting 'colour'"),
+        ({"codec": {"name": "mine"}}, "unknown codec 'mine'"),
+        ({"codec": None}, "codec None"),
+    ],
+)
+def test_wrong_descriptions(change, message):
+    with pytest.raises(HRNetError, match=message):
+        Protocol.from_dict({**official("wflw").to_dict(), **change})
+
+
+def test_incomplete_descriptions():
+    with pytest.raises(HRNetError, match="no 'codec'"):
+        Protocol.from_dict({"name": "float"})
+    with pytest.raises(HRNetError, match="not a table"):
+        Protocol.from_dict("official")
+    with pytest.raises(HRNetError, match="unknown landmark scheme"):
+        official("lfw")

@@ -1,0 +1,53 @@
+"""The command line: `hrnet-jax COMMAND …`, also `python -m hrnet_jax` and the top-level scripts."""
+
+import importlib
+import os
+import sys
+
+from hrnet_jax.errors import HRNetError
+
+COMMANDS = {
+    "train": "train a network from a config",
+    "evaluate": "score a checkpoint, or anybody's predictions, against annotations",
+    "convert": "convert PyTorch weights to a checkpoint and back",
+    "predict": "find landmarks in pictures and draw them",
+    "export": "write a checkpoint as one small file with a model card",
+    "demo": "train, evaluate and draw on rendered faces: no download",
+}
+
+USAGE = "usage: hrnet-jax COMMAND [ARGUMENTS]\n\ncommands (each has --help):\n" + "\n".join(
+    f"  {name:<10} {text}" for name, text in COMMANDS.items()
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs `hrnet-jax`; returns the exit status: 0, or 2 after one line about a bad input."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        import hrnet_jax
+
+        print(f"hrnet_jax {hrnet_jax.__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"error: unknown command {argv[0]!r}: choose {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run(argv[0], argv[1:])
+
+
+def run(command: str, argv: list[str] | None = None) -> int:
+    """Runs one command. Bad input ends in one line on stderr and status 2, never a traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    # TensorFlow and XLA log to stderr at import; a user's screen has no place for it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    module = importlib.import_module(f"hrnet_jax.cli.{command}")
+    try:
+        return module.main(argv)
+    except HRNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

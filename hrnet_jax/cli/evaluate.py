@@ -1,0 +1,101 @@
+"""`evaluate.py`: score a checkpoint on a data set, or anybody's predictions."""
+
+import argparse
+
+from hrnet_jax.cli.configs import split_config
+from hrnet_jax.errors import HRNetError
+
+EPILOG = """\
+examples:
+  python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=runs/300w/eval
+  python evaluate.py --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
+
+writes metrics.json and per_image.csv to --output. The network and its protocol come from the
+checkpoint; the data set from the config.
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "evaluate.py",
+        description="Score a checkpoint on a data set, or anybody's predictions.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="a config file: tells the data set")
+    parser.add_argument("--checkpoint", help="a workdir, a converted or a released model")
+    parser.add_argument("--split", default="valid", choices=("train", "valid"))
+    parser.add_argument(
+        "--protocol",
+        default="checkpoint",
+        choices=("checkpoint", "config"),
+        help="whose crop and codec to use (default: those that the checkpoint was trained with)",
+    )
+    parser.add_argument("--predictions", metavar="CSV", help="predicted points to score instead")
+    parser.add_argument("--truth", metavar="CSV", help="annotations for --predictions")
+    parser.add_argument("--scheme", help="landmark scheme of --predictions, e.g. 300w")
+    parser.add_argument("--output", required=True, help="folder for the results")
+    config, rest = split_config(argv)
+    arguments = parser.parse_args(rest)
+
+    if arguments.predictions:
+        missing = [name for name in ("truth", "scheme") if not getattr(arguments, name)]
+        if missing:
+            raise HRNetError(f"--predictions needs --{' and --'.join(missing)} too")
+        from hrnet_jax.evaluation.scoring import score_files
+
+        score_files(arguments.predictions, arguments.truth, arguments.scheme, arguments.output)
+    else:
+        if config is None or not arguments.checkpoint:
+            raise HRNetError("give --config and --checkpoint, or --predictions, --truth, --scheme")
+        evaluate_checkpoint(config, arguments)
+    print(f"written: {arguments.output}/metrics.json and per_image.csv")
+    return 0
+
+
+def evaluate_checkpoint(config, arguments) -> None:
+    """Runs the checkpoint over the config's data set, writes the results and prints a table."""
+    from tqdm import tqdm
+
+    from hrnet_jax.checkpoints import load
+    from hrnet_jax.config import plain
+    from hrnet_jax.data.sources import describe_split, open_split
+    from hrnet_jax.evaluation.evaluate import predict_records
+    from hrnet_jax.evaluation.scoring import write_results
+    from hrnet_jax.evaluation.tables import metrics_table
+    from hrnet_jax.inference.forward import make_forward
+    from hrnet_jax.protocols import Protocol
+    from hrnet_jax.schemes import get_scheme
+
+    loaded = load(arguments.checkpoint)
+    scheme = get_scheme(config.scheme)
+    model = loaded.metadata["model"]
+    wanted = {"name": config.model.name, "num_landmarks": scheme.num_landmarks}
+    if model != wanted:
+        raise HRNetError(
+            f"{arguments.checkpoint} holds {model['name']} with {model['num_landmarks']} points; "
+            f"the config asks for {wanted['name']} with {wanted['num_landmarks']}: use its own "
+            "config, or set --config.model.name"
+        )
+    stored = arguments.protocol == "checkpoint" and loaded.metadata["protocol"]
+    protocol = Protocol.from_dict(stored or plain(config.protocol))
+    records = open_split(config.data, scheme, arguments.split, config.seed)
+    forward = make_forward(loaded.model, protocol, scheme)
+    size = config.eval.batch_size
+    predictions = predict_records(
+        forward,
+        loaded.variables,
+        records,
+        protocol,
+        size,
+        config.data.workers,
+        progress=lambda batches: tqdm(batches, total=-(-len(records) // size), unit="batch"),
+    )
+    metadata = {
+        "protocol": protocol.to_dict(),
+        "model": model,
+        "split": describe_split(config.data, arguments.split),
+        "checkpoint": str(arguments.checkpoint),
+    }
+    result = write_results(arguments.output, records, predictions, scheme, metadata)
+    print(metrics_table(result))

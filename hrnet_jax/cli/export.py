@@ -1,0 +1,71 @@
+"""`hrnet-jax export`: a trained checkpoint to one small file with a model card."""
+
+import argparse
+from pathlib import Path
+
+from hrnet_jax.errors import HRNetError
+
+EPILOG = """\
+example:
+  hrnet-jax export runs/300w_small weights/300w_small.safetensors --dtype=float16 \\
+      --data="300W train, 1812 faces" --terms="research only" --command="python train.py …"
+
+writes OUT.safetensors, which Predictor and --checkpoint take, and the card OUT.md beside it.
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "hrnet-jax export",
+        description="Write a checkpoint as one .safetensors file with a model card beside it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a workdir or a model file")
+    parser.add_argument("out", metavar="OUT", help="a path ending in .safetensors")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16"))
+    parser.add_argument("--data", required=True, help="what it was trained on")
+    parser.add_argument("--terms", required=True, help="the terms of these data and weights")
+    parser.add_argument("--command", required=True, help="the command that trained it")
+    arguments = parser.parse_args(argv)
+    out = Path(arguments.out)
+    if out.suffix != ".safetensors":
+        raise HRNetError(f"{out}: give a path ending in .safetensors")
+
+    from hrnet_jax.checkpoints import load, save_model
+    from hrnet_jax.files import open_atomically
+
+    loaded = load(arguments.checkpoint)
+    metadata = loaded.metadata
+    metadata["provenance"] |= {
+        "data": arguments.data,
+        "terms": arguments.terms,
+        "command": arguments.command,
+    }
+    save_model(out, loaded.variables, metadata, arguments.dtype)
+    with open_atomically(out.with_suffix(".md")) as file:
+        file.write(card(out.stem, metadata, arguments.dtype, out.stat().st_size))
+    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB) and {out.with_suffix('.md')}")
+    return 0
+
+
+def card(name: str, metadata: dict, dtype: str, size: int) -> str:
+    """The model card, in Markdown."""
+    model, provenance, protocol = (metadata[key] for key in ("model", "provenance", "protocol"))
+    nme = provenance.get("nme")
+    rows = {
+        "network": f"{model['name']}, {model['num_landmarks']} landmarks ({metadata['scheme']})",
+        "data": provenance["data"],
+        "terms": provenance["terms"],
+        "protocol": f"{protocol['name']}, {protocol['input_size']} px, codec {protocol['codec']}, "
+        f"padding {protocol['padding']}, flip test {'on' if protocol['flip_test'] else 'off'}",
+        "NME": "not evaluated"
+        if nme is None
+        else f"{nme:.2f} % (validation split of the training config, the best of its epochs, "
+        f"step {provenance['step']})",
+        "command": f"`{provenance['command']}`",
+        "file": f"{size / 1e6:.1f} MB, kernels in {dtype}, written by hrnet_jax "
+        f"{metadata['version']}",
+    }
+    lines = [f"# {name}", "", "| | |", "|---|---|"]
+    return "\n".join(lines + [f"| {key} | {value} |" for key, value in rows.items()]) + "\n"

@@ -1,0 +1,36 @@
+"""`train.py`: train a network from a config."""
+
+import argparse
+
+from hrnet_jax.cli.configs import split_config
+from hrnet_jax.errors import HRNetError
+
+EPILOG = """\
+examples:
+  python train.py --config=configs/300w_small.py --workdir=runs/300w_small
+  python train.py --config=configs/300w_w18.py --workdir=runs/300w \\
+      --config.data.root=/data/300w --config.train.batch_size=64
+
+The same command again goes on where the run in --workdir stopped, to the same bits. Every key of
+the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py.
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "train.py",
+        description="Train a network from a config.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
+    parser.add_argument("--workdir", required=True, help="folder of checkpoints and logs")
+    config, rest = split_config(argv)
+    arguments = parser.parse_args(rest)
+    if config is None:
+        raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
+    from hrnet_jax.training.loop import train
+
+    best = train(config, arguments.workdir)
+    print(f"best validation NME {best['nme']:.2f} % at step {best['step']}: {arguments.workdir}")
+    return 0

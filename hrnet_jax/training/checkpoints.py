@@ -1,0 +1,142 @@
+"""Training checkpoints: a thin layer over Orbax.
+
+WORKDIR/checkpoints/<step>/ holds the whole training state of the latest step and of the step with
+the lowest validation NME; WORKDIR/metadata.json says what network and protocol it is.
+"""
+
+import contextlib
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import jax
+
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import open_atomically
+
+METADATA = "metadata.json"
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Orbax logs and warns about its own working; a user's screen has no place for it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class TrainCheckpoints:
+    """The checkpoints of one workdir: keeps the latest and the best by NME.
+
+    Without `metadata` it only reads, and may do so while a run writes there.
+    """
+
+    def __init__(self, workdir: Path, metadata: dict | None = None):
+        with _quiet():
+            from orbax.checkpoint import v1 as ocp
+
+            keep = ocp.training.preservation_policies
+            self.folder = Path(workdir).resolve() / "checkpoints"
+            self._checkpointer = ocp.training.Checkpointer(
+                self.folder,
+                preservation_policy=keep.AnyPreservationPolicy(
+                    [
+                        keep.LatestN(1),
+                        keep.BestN(
+                            get_metric_fn=lambda metrics: metrics["nme"],
+                            reverse=True,
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                # Left by a run that was killed while saving. A reader must not: the temporary
+                # folder may be that of a save under way.
+                cleanup_tmp_directories=metadata is not None,
+            )
+        if metadata is not None:
+            with open_atomically(Path(workdir) / METADATA) as file:
+                json.dump(metadata, file, indent=1)
+
+    def save(self, state, nme: float | None) -> None:
+        """Saves the state under its step; `nme` in percent, None where it was not evaluated."""
+        with _quiet():
+            metrics = None if nme is None else {"nme": float(nme)}
+            self._checkpointer.save(int(state.step), state, metrics=metrics, force=True)
+
+    @property
+    def latest_step(self) -> int | None:
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def best(self) -> tuple[int, float] | None:
+        """(step, NME in percent) of the best checkpoint, None before the first evaluation."""
+        found = []
+        for checkpoint in self._checkpointer.checkpoints:
+            metrics = self._checkpointer.metadata(checkpoint.step).metrics
+            if metrics and "nme" in metrics:
+                found.append((metrics["nme"], checkpoint.step))
+        if not found:
+            return None
+        nme, step = min(found)
+        return step, nme
+
+    def load(self, step: int, like=None):
+        """The state of a step: with the structure, dtypes and shardings of `like` where given."""
+        abstract = None
+        if like is not None:
+            abstract = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+            )
+        with _quiet():
+            try:
+                return self._checkpointer.load(step, abstract)
+            except (ValueError, KeyError, OSError, TypeError) as error:
+                raise HRNetError(
+                    f"{self.folder / str(step)} cannot be restored ({_first_line(error)}): it is "
+                    "damaged or of another network; remove this step's folder to go on from the "
+                    "one before, or use another --workdir"
+                ) from error
+
+    def close(self):
+        with _quiet():
+            self._checkpointer.close()
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def load_workdir(workdir: Path) -> tuple[dict, dict]:
+    """The best checkpoint of a training workdir (the latest, if none was evaluated).
+
+    Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"}, and what
+    `train` wrote about the run, with the step and its NME added to its provenance.
+    """
+    path = Path(workdir) / METADATA
+    try:
+        metadata = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise HRNetError(
+            f"cannot read {path}: {_first_line(error)}; not a workdir of train.py?"
+        ) from error
+    checkpoints = TrainCheckpoints(workdir)
+    try:
+        best = checkpoints.best()
+        step, nme = best if best else (checkpoints.latest_step, None)
+        if step is None:
+            raise HRNetError(
+                f"{workdir} has no checkpoint yet: train.py saves one every few epochs"
+            )
+        state = checkpoints.load(step)
+    finally:
+        checkpoints.close()
+    metadata["provenance"] |= {"step": step, "nme": nme}
+    return {"params": state["params"], "batch_stats": state["batch_stats"]}, metadata

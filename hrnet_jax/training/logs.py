@@ -1,0 +1,65 @@
+"""Training logs: JSON lines, TensorBoard and the progress bar."""
+
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+LOG = "log.jsonl"
+
+
+class Logs:
+    """Writes WORKDIR/log.jsonl (one object a line) and WORKDIR/tensorboard.
+
+    A run that goes on from `start_step` drops what a killed one had logged past it.
+    """
+
+    def __init__(self, workdir: Path, start_step: int, total_steps: int):
+        from tensorboardX import SummaryWriter
+
+        path = Path(workdir) / LOG
+        kept = [line for line in _lines(path) if line["step"] <= start_step]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._file = open(path, "a", buffering=1)
+        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start_step + 1)
+        self._bar = tqdm(
+            total=total_steps,
+            initial=start_step,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=1.0,
+            bar_format="{percentage:3.0f}% |{bar:20}| {desc} [{elapsed}, {remaining} left]",
+        )
+        self._shown = {}
+
+    def write(self, step: int, **values: float) -> None:
+        """Logs scalars of a step."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def show(self, step: int, **values) -> None:
+        """Moves the progress bar to `step` and sets what it says."""
+        self._shown |= values
+        text = "  ".join(f"{name} {value}" for name, value in self._shown.items())
+        self._bar.set_description_str(text, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """Prints a line above the progress bar."""
+        self._bar.write(line)
+
+    def close(self):
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+
+
+def _lines(path):
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # the last line of a run that was killed while writing it
+            return

@@ -1,0 +1,62 @@
+"""What a training run carries from step to step, and the optimiser."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from hrnet_jax.errors import HRNetError
+
+
+@flax.struct.dataclass
+class TrainState:
+    """step: int32 scalar, the number of updates done; the rest are Flax and optax trees."""
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(variables: dict, optimiser: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimiser.init(variables["params"]),
+    )
+
+
+def learning_rate(config, steps_per_epoch: int) -> optax.Schedule:
+    """The schedule of `config.train`, by step.
+
+    "step" is the official one: epoch e (0-based) has learning_rate * gamma ** (number of milestones
+    <= e), as PyTorch <= 1.0 computed it. "cosine" falls to 0 at the last step.
+    """
+    train = config.train
+    warmup = round(train.warmup_epochs * steps_per_epoch)
+    if train.schedule == "step":
+        boundaries = {epoch * steps_per_epoch - warmup: train.gamma for epoch in train.milestones}
+        schedule = optax.piecewise_constant_schedule(train.learning_rate, boundaries)
+    elif train.schedule == "cosine":
+        steps = max(train.epochs * steps_per_epoch - warmup, 1)
+        schedule = optax.cosine_decay_schedule(train.learning_rate, steps)
+    else:
+        raise HRNetError(f"unknown train.schedule {train.schedule!r}: choose 'step' or 'cosine'")
+    if not warmup:
+        return schedule
+    ramp = optax.linear_schedule(0.0, train.learning_rate, warmup)
+    return optax.join_schedules([ramp, schedule], [warmup])
+
+
+def create_optimiser(config, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam with PyTorch's defaults (betas 0.9 and 0.999, eps 1e-8 outside the root), or AdamW."""
+    schedule = learning_rate(config, steps_per_epoch)
+    if config.train.weight_decay:
+        return optax.adamw(schedule, weight_decay=config.train.weight_decay)
+    return optax.adam(schedule)

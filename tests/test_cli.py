@@ -1,0 +1,188 @@
+"""The command line: help, and one clear line with exit status 2 for bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hrnet_jax import cli
+from hrnet_jax.training.loop import train
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return tiny.write_dataset(tmp_path_factory.mktemp("cli") / "data")
+
+
+@pytest.fixture(scope="module")
+def config_file(dataset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "config.py"
+    path.write_text(
+        "from tests import tiny\n\n\n"
+        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def workdir(config_file, dataset, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("workdir") / "run"
+    config = tiny.get_config(dataset)
+    with config.unlocked():
+        config.train.epochs = 1
+    train(config, workdir)
+    return workdir
+
+
+def run(capsys, *arguments):
+    """Exit status, stdout, and stderr without the progress bar's lines."""
+    status = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, [line for line in err.splitlines() if line.startswith("error:")]
+
+
+def assert_refused(capsys, *arguments, says):
+    status, _, errors = run(capsys, *arguments)
+    assert status == 2
+    assert len(errors) == 1
+    for text in [says] if isinstance(says, str) else says:
+        assert text in errors[0]
+
+
+def test_train_then_evaluate(capsys, config_file, workdir, tmp_path):
+    status, out, _ = run(
+        capsys,
+        "evaluate",
+        f"--config={config_file}",
+        f"--checkpoint={workdir}",
+        f"--output={tmp_path / 'eval'}",
+    )
+    assert status == 0
+    assert "NME %" in out
+    result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert result["count"] == 6
+    assert result["protocol"]["name"] == "float"
+    assert result["split"] == "face_landmarks_300w_valid.csv"
+    assert (tmp_path / "eval" / "per_image.csv").exists()
+
+
+def test_own_predictions_score_the_same(capsys, config_file, dataset, workdir, tmp_path):
+    truth = dataset / "face_landmarks_300w_valid.csv"
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["evaluate", f"--config={config_file}", f"--checkpoint={workdir}"]
+    assert run(capsys, *command, f"--output={first}")[0] == 0
+    command = ["evaluate", f"--predictions={first / 'per_image.csv'}", f"--truth={truth}"]
+    assert run(capsys, *command, "--scheme=300w", f"--output={second}")[0] == 0
+    scores = [json.loads((d / "metrics.json").read_text())["nme"] for d in (first, second)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-12)
+
+
+def test_unknown_config_key_names_the_nearest(capsys, config_file, tmp_path):
+    assert_refused(
+        capsys,
+        "train",
+        f"--config={config_file}",
+        "--config.train.learnin_rate=1",
+        f"--workdir={tmp_path / 'run'}",
+        says=["learnin_rate", "learning_rate"],
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "override, says",
+    [
+        ("--config.train.epochs=many", "epochs"),
+        ("--config.model.name=hrnetv3", "unknown model 'hrnetv3'"),
+        ("--config.scheme=68", "unknown landmark scheme '68'"),
+        ("--config.data.loader=dali", "unknown data.loader 'dali'"),
+        ("--config.data.train=absent.csv", "absent.csv"),
+        ("--config.scheme=wflw", "68"),
+        ("--config.augment.rotation=-1", "rotation = -1"),
+        ("--config.train.schedule=linear", "unknown train.schedule 'linear'"),
+    ],
+)
+def test_bad_config_value(capsys, config_file, tmp_path, override, says):
+    arguments = ["train", f"--config={config_file}", override, f"--workdir={tmp_path / 'run'}"]
+    assert_refused(capsys, *arguments, says=says)
+
+
+def test_missing_config_file(capsys, tmp_path):
+    arguments = ["train", "--config=absent.py", f"--workdir={tmp_path / 'run'}"]
+    assert_refused(capsys, *arguments, says="absent.py")
+
+
+def test_no_config(capsys, tmp_path):
+    assert_refused(capsys, "train", f"--workdir={tmp_path / 'run'}", says="--config=")
+
+
+def test_checkpoint_of_another_network(capsys, config_file, workdir, tmp_path):
+    assert_refused(
+        capsys,
+        "evaluate",
+        f"--config={config_file}",
+        "--config.model.name=hrnetv2_w18",
+        f"--checkpoint={workdir}",
+        f"--output={tmp_path}",
+        says=["hrnetv2_tiny with 68 points", "hrnetv2_w18 with 68"],
+    )
+
+
+def test_missing_checkpoint(capsys, config_file, tmp_path):
+    assert_refused(
+        capsys,
+        "evaluate",
+        f"--config={config_file}",
+        f"--checkpoint={tmp_path / 'absent'}",
+        f"--output={tmp_path}",
+        says="absent",
+    )
+
+
+def test_truncated_checkpoint(capsys, config_file, workdir, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(workdir, damaged)
+    for file in (damaged / "checkpoints").rglob("*"):
+        if file.is_file() and file.stat().st_size > 2000:
+            file.write_bytes(file.read_bytes()[:1000])
+    assert_refused(
+        capsys,
+        "evaluate",
+        f"--config={config_file}",
+        f"--checkpoint={damaged}",
+        f"--output={tmp_path / 'eval'}",
+        says="cannot be restored",
+    )
+    assert not (tmp_path / "eval").exists()
+
+
+def test_unknown_command(capsys):
+    assert_refused(capsys, "trian", says="'trian'")
+
+
+@pytest.mark.parametrize(
+    "script", ["train.py", "evaluate.py", "predict.py", "convert_torch_weights.py"]
+)
+def test_help_shows_an_example(script):
+    done = subprocess.run(
+        [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0
+    assert "example" in done.stdout
+    assert script in done.stdout
+
+
+def test_import_is_light():
+    code = "import sys, hrnet_jax; sys.exit('jax' in sys.modules or 'tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    code = (
+        "import sys, hrnet_jax.inference.predictor, hrnet_jax.training.loop; "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,0 +1,179 @@
+"""The training loop: repeatable, resumable after SIGKILL, and clear about bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.training import state as train_state
+from hrnet_jax.training.checkpoints import TrainCheckpoints, load_workdir
+from hrnet_jax.training.loop import train
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return tiny.write_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """A finished run of the tiny config."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny.get_config(dataset), workdir)
+    return workdir
+
+
+def final_state(workdir):
+    checkpoints = TrainCheckpoints(workdir)
+    try:
+        return jax.device_get(checkpoints.load(checkpoints.latest_step))
+    finally:
+        checkpoints.close()
+
+
+def assert_identical(a, b):
+    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
+    assert len(a) == len(b) > 100
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_same_seed_gives_the_same_bits(dataset, finished, tmp_path):
+    train(tiny.get_config(dataset), tmp_path / "again")
+    assert_identical(final_state(finished), final_state(tmp_path / "again"))
+
+
+def test_another_seed_gives_other_bits(dataset, finished, tmp_path):
+    config = tiny.get_config(dataset)
+    config.seed = 1
+    train(config, tmp_path / "other")
+    a, b = (jax.tree.leaves(final_state(w)["params"]) for w in (finished, tmp_path / "other"))
+    assert any(not np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_log_has_every_epoch_and_a_falling_loss(finished):
+    lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "nme" in line] == [1, 2, 3]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0]
+    assert list((finished / "tensorboard").iterdir())
+
+
+def test_workdir_loads_with_its_metadata(finished):
+    variables, metadata = load_workdir(finished)
+    assert set(variables) == {"params", "batch_stats"}
+    assert metadata["model"] == {"name": tiny.MODEL, "num_landmarks": 68}
+    assert metadata["protocol"]["codec"]["name"] == "unbiased"
+    assert metadata["provenance"]["nme"] == pytest.approx(
+        min(
+            line["nme"]
+            for line in map(json.loads, (finished / "log.jsonl").read_text().splitlines())
+            if "nme" in line
+        )
+    )
+
+
+@pytest.mark.parametrize("kills", [3])
+def test_killed_and_restarted_ends_identically(dataset, finished, tmp_path, kills):
+    """SIGKILL at three moments after the start, whatever the run is doing then."""
+    workdir = tmp_path / "killed"
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from tests import tiny\n\n\n"
+        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "tests.tiny",
+        "train",
+        f"--config={config}",
+        f"--workdir={workdir}",
+    ]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    rng = np.random.default_rng(7)
+    for _ in range(kills):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        already = len(list_steps(workdir))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if workdir.exists() and len(list_steps(workdir)) != already:
+                time.sleep(rng.uniform(0, 0.3))
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert_identical(final_state(finished), final_state(workdir))
+    logged = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in logged if "nme" in line] == [1, 2, 3]
+
+
+def list_steps(workdir):
+    """Names in the checkpoint folder, those being written included."""
+    folder = workdir / "checkpoints"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_stops_at_a_loss_that_is_not_finite(dataset, tmp_path):
+    config = tiny.get_config(dataset)
+    config.train.learning_rate = 1e30
+    with pytest.raises(HRNetError, match="the loss is .* at step .*learning_rate"):
+        train(config, tmp_path / "run")
+    assert all(
+        np.isfinite(leaf).all()
+        for step in list_steps(tmp_path / "run")
+        for leaf in jax.tree.leaves(final_state(tmp_path / "run")["params"])
+    )
+
+
+def test_workdir_of_another_config_is_refused(dataset, finished):
+    config = tiny.get_config(dataset)
+    config.train.learning_rate = 5e-4
+    with pytest.raises(HRNetError, match="train.learning_rate = 0.001 there, 0.0005 here"):
+        train(config, finished)
+
+
+def test_damaged_checkpoint_is_named(dataset, finished, tmp_path):
+    import shutil
+
+    workdir = tmp_path / "damaged"
+    shutil.copytree(finished, workdir)
+    for file in (workdir / "checkpoints").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000 and "ocdbt" in str(file) + "ocdbt":
+            file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(HRNetError, match=r"checkpoints/\d+ cannot be restored"):
+        train(tiny.get_config(dataset), workdir)
+
+
+def test_official_step_schedule():
+    """Epochs 0-29 lr, 30-49 lr / 10, 50-59 lr / 100, at the first step of an epoch already."""
+    schedule = train_state.learning_rate(tiny_schedule(), steps_per_epoch=7)
+    for epoch, factor in ((0, 1), (29, 1), (30, 0.1), (49, 0.1), (50, 0.01), (59, 0.01)):
+        for step in (0, 6):
+            assert float(schedule(epoch * 7 + step)) == pytest.approx(1e-4 * factor)
+
+
+def tiny_schedule():
+    from ml_collections import ConfigDict
+
+    from hrnet_jax.config import default_config
+
+    return ConfigDict(default_config())
+
+
+@pytest.mark.parametrize("size, message", [(0, "leaves no batch"), (64, "leaves no batch")])
+def test_batch_size_must_fit(dataset, tmp_path, size, message):
+    config = tiny.get_config(dataset)
+    config.train.update(batch_size=size, drop_last=True)
+    with pytest.raises(HRNetError, match=message):
+        train(config, tmp_path / "run")

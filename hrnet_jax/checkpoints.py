@@ -10,7 +10,6 @@ Metadata is JSON in the file's header: {"format": 1, "version", "model": {"name"
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import open_atomically
 from hrnet_jax.models import create_model
 from hrnet_jax.weights.torch_file import read_safetensors
 
@@ -80,21 +80,13 @@ def save_model(
 
 
 def write_safetensors(path: str | Path, tensors: Mapping, header: Mapping[str, str]) -> None:
-    """Writes NumPy arrays by name, to a temporary file that is then renamed.
+    """Writes NumPy arrays by name; the file appears whole or not at all.
 
     Raises:
       HRNetError: cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(safetensors.numpy.save(dict(tensors), dict(header)))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise HRNetError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(path, binary=True) as file:
+        file.write(safetensors.numpy.save(dict(tensors), dict(header)))
 
 
 def load(path: str | Path, dtype=jnp.float32) -> Loaded:

@@ -56,14 +56,14 @@ def assert_refused(capsys, *arguments, says):
 
 
 def test_train_then_evaluate(capsys, config_file, workdir, tmp_path):
-    status, out, _ = run(
+    status, out, errors = run(
         capsys,
         "evaluate",
         f"--config={config_file}",
         f"--checkpoint={workdir}",
         f"--output={tmp_path / 'eval'}",
     )
-    assert status == 0
+    assert status == 0, errors
     assert "NME %" in out
     result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert result["count"] == 6

@@ -1,9 +1,14 @@
-"""`--config=FILE` and `--config.key=value` on a command line."""
+"""`--config=FILE[:ARGUMENT]` and `--config.key=value` on a command line."""
 
-import contextlib
-import io
+import ast
+import functools
+import operator
 import re
-import sys
+import runpy
+import traceback
+from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from hrnet_jax.errors import HRNetError
 
@@ -16,24 +21,65 @@ def split_config(argv: list[str]) -> tuple[object, list[str]]:
       other arguments. HRNetError for a missing file, an unknown key (with the nearest one) or a
       value of the wrong type.
     """
-    from absl import flags
-    from ml_collections import config_flags
-
     mine = [arg for arg in argv if re.match(r"--config(\.[\w.]+)?(=|$)", arg)]
     rest = [arg for arg in argv if arg not in mine]
-    if not mine:
-        return None, rest
     for arg in mine:
         if "=" not in arg:
             raise HRNetError(f"write {arg}=VALUE, with the equals sign")
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # config_flags prints what it overrides
-            values([sys.argv[0], *mine])
-            return holder.value, rest
+    files = [arg.removeprefix("--config=") for arg in mine if arg.startswith("--config=")]
+    overrides = [arg for arg in mine if not arg.startswith("--config=")]
+    if not files:
+        if overrides:
+            raise HRNetError(f"{overrides[0]} needs --config=FILE too")
+        return None, rest
+    return override(load_config(files[-1]), overrides), rest
+
+
+def load_config(text: str):
+    """Runs get_config() of a config file, with what follows a colon as its argument."""
+    path, *argument = text.split(":", 1)
+    if not Path(path).is_file():
+        raise HRNetError(f"--config={path}: no such file")
+    try:  # KeyError: it has no get_config
+        return runpy.run_path(path)["get_config"](*argument).lock()
     except HRNetError:
         raise
     except Exception as error:  # a config file is Python: anything can come out of it
-        text = " ".join(str(error).split()).strip("'\"") or type(error).__name__
-        raise HRNetError(f"{' '.join(mine)}: {text}") from error
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        where = f", line {lines[-1]}" if lines else ""
+        raise HRNetError(f"--config={path}{where}: {_one_line(error)}") from error
+
+
+def override(config, overrides: list[str]):
+    """Applies `--config.key=value` arguments, each of the type that the key has."""
+    for arg in overrides:
+        key, text = arg.removeprefix("--config.").split("=", 1)
+        try:
+            *parents, name = key.split(".")
+            part = functools.reduce(operator.getitem, parents, config)
+            part[name] = _parse(text, part[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise HRNetError(f"{arg}: {_one_line(error)}") from error
+    return config
+
+
+def _parse(text, old):
+    """The value that a text means for a key that held `old`."""
+    if isinstance(old, str):
+        return text
+    if isinstance(old, ConfigDict):
+        raise TypeError(f"it has keys of its own: {', '.join(old)}")
+    if isinstance(old, bool):
+        text = text.capitalize()  # true, as shells and JSON write it
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise TypeError(f"{text!r} is not of type {type(old).__name__}") from None
+    if isinstance(value, bool) != isinstance(old, bool):
+        raise TypeError(f"{text!r} is not of type {type(old).__name__}")
+    return value
+
+
+def _one_line(error):
+    text = f"no key {error.args[0]}" if isinstance(error, KeyError) else str(error)
+    return " ".join(text.split()) or type(error).__name__

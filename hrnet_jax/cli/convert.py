@@ -1,6 +1,6 @@
 """`convert_torch_weights.py`: PyTorch weights to a model of hrnet_jax, and back."""
 
-import argparse
+from hrnet_jax.cli.parser import Parser
 
 EPILOG = """\
 examples:
@@ -14,11 +14,10 @@ read without PyTorch, and nothing in it is executed.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "convert_torch_weights.py",
-        description="Convert PyTorch facial-landmark weights to a model of hrnet_jax, and back.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Convert PyTorch facial-landmark weights to a model of hrnet_jax, and back.",
+        EPILOG,
     )
     parser.add_argument("source", metavar="SOURCE", help="a PyTorch file; with --to-torch a model")
     parser.add_argument(

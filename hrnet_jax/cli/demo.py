@@ -1,9 +1,9 @@
 """`hrnet-jax demo`: the whole path on rendered faces, which need no download."""
 
-import argparse
 from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
+from hrnet_jax.cli.parser import Parser
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -14,11 +14,10 @@ SHOWN = 12  # faces in the picture
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "hrnet-jax demo",
-        description="Train on rendered faces, evaluate against the mean shape, draw the result.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Train on rendered faces, evaluate against the mean shape, draw the result.",
+        EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="a config of the synthetic data source")
     parser.add_argument("--workdir", default="runs/demo", help="default: runs/demo")

@@ -1,8 +1,7 @@
 """`evaluate.py`: score a checkpoint on a data set, or anybody's predictions."""
 
-import argparse
-
 from hrnet_jax.cli.configs import split_config
+from hrnet_jax.cli.parser import Parser
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -16,11 +15,10 @@ checkpoint; the data set from the config.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "evaluate.py",
-        description="Score a checkpoint on a data set, or anybody's predictions.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Score a checkpoint on a data set, or anybody's predictions.",
+        EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="a config file: tells the data set")
     parser.add_argument("--checkpoint", help="a workdir, a converted or a released model")

@@ -1,8 +1,8 @@
 """`hrnet-jax export`: a trained checkpoint to one small file with a model card."""
 
-import argparse
 from pathlib import Path
 
+from hrnet_jax.cli.parser import Parser
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -15,11 +15,10 @@ writes OUT.safetensors, which Predictor and --checkpoint take, and the card OUT.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "hrnet-jax export",
-        description="Write a checkpoint as one .safetensors file with a model card beside it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Write a checkpoint as one .safetensors file with a model card beside it.",
+        EPILOG,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a workdir or a model file")
     parser.add_argument("out", metavar="OUT", help="a path ending in .safetensors")

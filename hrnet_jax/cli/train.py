@@ -1,8 +1,7 @@
 """`train.py`: train a network from a config."""
 
-import argparse
-
 from hrnet_jax.cli.configs import split_config
+from hrnet_jax.cli.parser import Parser
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -17,11 +16,10 @@ the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "train.py",
-        description="Train a network from a config.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Train a network from a config.",
+        EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
     parser.add_argument("--workdir", required=True, help="folder of checkpoints and logs")

@@ -1,14 +1,16 @@
-"""Reading image files."""
+"""Reading and writing image files."""
 
 import contextlib
 import threading
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import open_atomically
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -77,6 +79,18 @@ def _to_rgb(image):
         grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     return image.convert("RGB")
+
+
+def write_image(path, image) -> None:
+    """Writes RGB uint8 (H, W, 3) as the suffix says (.png, .jpg); the file appears whole or not.
+
+    HRNetError if it cannot be written.
+    """
+    path = Path(path)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
+    encoded = cv2.imencode(path.suffix, image[..., ::-1], options)[1]
+    with open_atomically(path, binary=True) as file:
+        file.write(encoded.tobytes())
 
 
 _quiet_lock = threading.Lock()

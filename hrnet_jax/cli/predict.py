@@ -1,0 +1,145 @@
+"""`predict.py`: find landmarks in pictures and draw them."""
+
+import json
+import sys
+from pathlib import Path
+
+from hrnet_jax.cli.parser import Parser
+from hrnet_jax.errors import HRNetError
+
+EPILOG = """\
+examples:
+  python predict.py photo.jpg
+  python predict.py photos/*.jpg --checkpoint=runs/wflw --detector=yunet.onnx --output=faces
+  python predict.py photo.jpg --box=120,80,310,290 --box=400,95,560,270
+
+writes NAME_landmarks.jpg (.png for other than JPEG files) for each picture and landmarks.json to
+--output. Coordinates are continuous image pixels, (x, y): pixel k covers k to k + 1.
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(
+        "predict.py",
+        "Find facial landmarks in pictures and draw them.",
+        EPILOG,
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="a workdir, a converted or a released model (default: the small network inside)",
+    )
+    parser.add_argument(
+        "--output", default="predictions", metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--box",
+        action="append",
+        metavar="X0,Y0,X1,Y1",
+        help="tight box round a face's landmarks (brows to chin), pixels; may be repeated; for a "
+        "single picture",
+    )
+    parser.add_argument(
+        "--detector", metavar="haar|MODEL.onnx", help="haar (default), or a YuNet model"
+    )
+    parser.add_argument(
+        "--aligned", action="store_true", help="also write each face turned upright, 112 x 112"
+    )
+    arguments = parser.parse_args(argv)
+    boxes = [_parse_box(text) for text in arguments.box] if arguments.box else None
+    if boxes and len(arguments.images) > 1:
+        raise HRNetError(f"--box is for a single picture: {len(arguments.images)} are given")
+    if boxes and arguments.detector:
+        raise HRNetError("give --box or --detector, not both")
+
+    from hrnet_jax.files import open_atomically
+    from hrnet_jax.inference.detector import make_detector
+    from hrnet_jax.inference.predictor import DEFAULT_MODEL, Predictor
+
+    # Made before the network is loaded, so that a wrong path is told at once.
+    detector = None if boxes else make_detector(arguments.detector or "haar")
+    predictor = Predictor(arguments.checkpoint, detector)
+    output = Path(arguments.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HRNetError(f"cannot make the folder {output}: {error.strerror or error}") from error
+    entries, used = [], set()
+    for path in arguments.images:
+        name = _unused_name(Path(path).stem, used)
+        entries.append(_predict_file(path, predictor, boxes, output, name, arguments.aligned))
+    content = {
+        "checkpoint": arguments.checkpoint or DEFAULT_MODEL,
+        "model": predictor.metadata["model"],
+        "scheme": predictor.scheme.name,
+        "protocol": predictor.protocol.to_dict(),
+        "images": entries,
+    }
+    with open_atomically(output / "landmarks.json") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+    return 2 if any(entry["error"] for entry in entries) else 0
+
+
+def _predict_file(path, predictor, boxes, output, name, aligned):
+    """Writes one picture's results; returns its entry of landmarks.json."""
+    from hrnet_jax.data.images import read_image, write_image
+    from hrnet_jax.inference.alignment import align
+    from hrnet_jax.inference.drawing import draw_landmarks
+
+    entry = {"file": path, "width": None, "height": None, "faces": [], "error": None}
+    try:
+        image = read_image(path, upright=True)
+        entry["height"], entry["width"] = image.shape[:2]
+        faces = predictor(image, boxes)
+        if not faces:
+            raise HRNetError("no face found: give a --box=x0,y0,x1,y1 or another --detector")
+        crops = [align(image, face.five_points)[0] for face in faces] if aligned else []
+    except HRNetError as error:
+        named = str(error).startswith(str(Path(path)))
+        message = str(error) if named else f"{path}: {error}"
+        print(f"error: {message}", file=sys.stderr)
+        return {**entry, "error": message}
+    drawn = image
+    for face in faces:
+        drawn = draw_landmarks(drawn, face.landmarks, predictor.scheme, face.scores)
+    for number, crop in enumerate(crops, 1):
+        write_image(output / f"{name}_aligned_{number}.png", crop)
+    suffix = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
+    target = output / f"{name}_landmarks{suffix}"
+    write_image(target, drawn)
+    print(f"{path}: {len(faces)} face{'s' if len(faces) != 1 else ''} -> {target}", flush=True)
+    return {**entry, "faces": [_face_entry(face) for face in faces]}
+
+
+def _face_entry(face):
+    def rounded(array, digits=3):
+        return array.astype(float).round(digits).tolist()
+
+    return {
+        "box": rounded(face.box),
+        "landmarks": rounded(face.landmarks),
+        "scores": rounded(face.scores, 4),
+        "five_points": rounded(face.five_points),
+    }
+
+
+def _parse_box(text):
+    try:
+        box = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        box = ()
+    if len(box) != 4:
+        raise HRNetError(f"--box={text}: give four numbers, x0,y0,x1,y1, in image pixels")
+    return box
+
+
+def _unused_name(stem, used):
+    """`stem`, or stem_2, stem_3 … where a picture of another folder has it; adds it to `used`."""
+    name, number = stem, 1
+    while name.lower() in used:  # some file systems do not tell A from a
+        number += 1
+        name = f"{stem}_{number}"
+    used.add(name.lower())
+    return name

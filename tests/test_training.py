@@ -171,9 +171,21 @@ def tiny_schedule():
     return ConfigDict(default_config())
 
 
-@pytest.mark.parametrize("size, message", [(0, "leaves no batch"), (64, "leaves no batch")])
-def test_batch_size_must_fit(dataset, tmp_path, size, message):
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("batch_size", 64, "leaves no batch"),
+        ("batch_size", 0, "train.batch_size = 0"),
+        ("epochs", -1, "train.epochs = -1"),
+        ("log_every", 0, "train.log_every = 0"),
+        ("eval_epochs", 0, "train.eval_epochs = 0"),
+        ("learning_rate", float("nan"), "train.learning_rate = nan"),
+    ],
+)
+def test_numbers_must_make_sense_and_nothing_stays_behind(dataset, tmp_path, key, value, message):
     config = tiny.get_config(dataset)
-    config.train.update(batch_size=size, drop_last=True)
+    config.train.drop_last = True
+    config.train[key] = value
     with pytest.raises(HRNetError, match=message):
         train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

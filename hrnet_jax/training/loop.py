@@ -46,7 +46,7 @@ def train(config, workdir: str | Path) -> dict:
     workdir = Path(workdir)
     scheme = get_scheme(config.scheme)
     protocol = Protocol.from_dict(plain(config.protocol))
-    claim_workdir(workdir, config)
+    check_numbers(config)
 
     # ---- devices
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -74,6 +74,7 @@ def train(config, workdir: str | Path) -> dict:
     forward = make_forward(model, protocol, scheme)
     optimiser = train_state.create_optimiser(config, steps_per_epoch)
     train_step = make_train_step(model, protocol.codec, optimiser)
+    claim_workdir(workdir, config)
     variables = initial_variables(config, model, protocol)
     state = jax.device_put(train_state.create_state(variables, optimiser), replicated)
 
@@ -147,18 +148,17 @@ _FREE = ("data.root", "data.images", "data.loader", "data.workers", "train.log_e
 
 
 def claim_workdir(workdir: Path, config) -> None:
-    """Writes the config into a new workdir; HRNetError if it holds a run of another config."""
+    """Writes the config into the workdir; HRNetError if it has checkpoints of another config."""
     path = workdir / CONFIG
-    wanted = flatten(plain(config))
-    if path.exists():
+    if any((workdir / "checkpoints").glob("[0-9]*")) and path.exists():
+        wanted = flatten(plain(config))
         try:
             found = flatten(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
-        keys = sorted(found.keys() | wanted.keys())
         other = [
             f"{key} = {found.get(key)!r} there, {wanted.get(key)!r} here"
-            for key in keys
+            for key in sorted(found.keys() | wanted.keys())
             if key not in _FREE and found.get(key) != wanted.get(key)
         ]
         if other:
@@ -167,7 +167,6 @@ def claim_workdir(workdir: Path, config) -> None:
                 f"{workdir} holds a run of another config ({'; '.join(other[:3])}{more}): "
                 "use another --workdir, or the same config to go on"
             )
-        return
     with open_atomically(path) as file:
         json.dump(plain(config), file, indent=1)
 
@@ -183,10 +182,23 @@ def flatten(tree: dict, prefix: str = "") -> dict:
     return flat
 
 
+def check_numbers(config) -> None:
+    """HRNetError for a count or rate of the config that is not positive."""
+    values = {
+        **{f"train.{key}": config.train[key] for key in ("epochs", "batch_size", "learning_rate")},
+        **{f"train.{key}_epochs": config.train[f"{key}_epochs"] for key in ("checkpoint", "eval")},
+        "train.log_every": config.train.log_every,
+        "eval.batch_size": config.eval.batch_size,
+    }
+    for key, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise HRNetError(f"{key} = {value}: it must be above zero")
+
+
 def check_batches(batches: pipeline.TrainBatches, devices: int) -> None:
     """HRNetError for a batch size that the data or the devices cannot take."""
     size, count = batches.batch_size, len(batches.records)
-    if size < 1 or size > count and batches.drop_last:
+    if size > count and batches.drop_last:
         raise HRNetError(f"train.batch_size = {size} with {count} faces leaves no batch")
     if size % devices or (count % size % devices and not batches.drop_last):
         raise HRNetError(

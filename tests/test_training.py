@@ -11,11 +11,18 @@ import jax
 import numpy as np
 import pytest
 
+from hrnet_jax.checkpoints import write_safetensors
+from hrnet_jax.config import plain
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.models.variants import get_variant
+from hrnet_jax.protocols import Protocol
+from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints, load_workdir
-from hrnet_jax.training.loop import train
+from hrnet_jax.training.loop import build_model, initial_variables, train
+from hrnet_jax.weights.names import backbone_table
 from tests import tiny
+from tests.seeded import seeded_array
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +47,12 @@ def final_state(workdir):
 
 
 def assert_identical(a, b):
+    assert len(jax.tree.leaves(a)) > 100
+    assert_same_leaves(a, b)
+
+
+def assert_same_leaves(a, b):
     a, b = jax.tree.leaves(a), jax.tree.leaves(b)
-    assert len(a) == len(b) > 100
     for left, right in zip(a, b, strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -153,6 +164,27 @@ def test_damaged_checkpoint_is_named(dataset, finished, tmp_path):
             file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(HRNetError, match=r"checkpoints/\d+ cannot be restored"):
         train(tiny.get_config(dataset), workdir)
+
+
+def test_backbone_of_a_pytorch_file(dataset, tmp_path):
+    """An ImageNet checkpoint starts the backbone; its head is left behind, ours is fresh."""
+    table = backbone_table(get_variant("tiny"))
+    state = {entry.name: seeded_array(entry.name, entry.shape, "a") for entry in table}
+    state["classifier.weight"] = np.zeros((1000, 8), np.float32)
+    write_safetensors(tmp_path / "imagenet.safetensors", state, {})
+    config = tiny.get_config(dataset)
+    config.model.init_backbone = str(tmp_path / "imagenet.safetensors")
+    model = build_model(config, get_scheme("300w"))
+    protocol = Protocol.from_dict(plain(config.protocol))
+    variables, origin = initial_variables(config, model, protocol)
+    assert f"{len(table)} tensors used, 1 ignored" in origin
+    kernel = variables["params"]["backbone"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, state["conv1.weight"].transpose(2, 3, 1, 0))
+    mean = variables["batch_stats"]["backbone"]["stage4_0"]["fuse0_3"]["bn"]["mean"]
+    np.testing.assert_array_equal(mean, state["stage4.0.fuse_layers.0.3.1.running_mean"])
+    fresh = tiny.get_config(dataset)
+    head = initial_variables(fresh, model, protocol)[0]["params"]["head"]
+    assert_same_leaves(variables["params"]["head"], head)
 
 
 def test_official_step_schedule():

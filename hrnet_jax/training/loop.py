@@ -1,5 +1,6 @@
 """Training from a config: one function that reads from top to bottom."""
 
+import functools
 import json
 import math
 import time
@@ -20,12 +21,15 @@ from hrnet_jax.evaluation.evaluate import predict_records
 from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.files import open_atomically
 from hrnet_jax.inference.forward import make_forward
+from hrnet_jax.models.layers import BatchNorm
+from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import Logs
 from hrnet_jax.training.step import make_train_step
+from hrnet_jax.weights.convert import load_backbone
 
 CONFIG = "config.json"
 
@@ -75,7 +79,7 @@ def train(config, workdir: str | Path) -> dict:
     optimiser = train_state.create_optimiser(config, steps_per_epoch)
     train_step = make_train_step(model, protocol.codec, optimiser)
     claim_workdir(workdir, config)
-    variables = initial_variables(config, model, protocol)
+    variables, origin = initial_variables(config, model, protocol)
     state = jax.device_put(train_state.create_state(variables, optimiser), replicated)
 
     # ---- go on from the latest checkpoint, if there is one
@@ -85,10 +89,12 @@ def train(config, workdir: str | Path) -> dict:
     first_step = int(state.step)
     best = checkpoints.best()
     logs = Logs(workdir, first_step, total_steps)
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    baseline = mean_shape_nme(train_records, valid_records, scheme)
+    logs.say(f"{config.model.name}: {count:,} parameters; {origin}")
     logs.say(
-        f"{config.model.name}: {sum(x.size for x in jax.tree.leaves(state.params)):,} parameters; "
         f"{len(train_records)} training and {len(valid_records)} validation faces; "
-        f"mean-shape baseline NME {mean_shape_nme(train_records, valid_records, scheme):.2f} %"
+        f"mean-shape baseline NME {baseline:.2f} %"
     )
     if first_step:
         logs.say(f"going on from step {first_step} of {total_steps} in {workdir}")
@@ -209,10 +215,6 @@ def check_batches(batches: pipeline.TrainBatches, devices: int) -> None:
 
 def build_model(config, scheme):
     """The network of `config.model` with the scheme's number of landmarks."""
-    import functools
-
-    from hrnet_jax.models.layers import BatchNorm
-
     if config.model.dtype not in ("float32", "bfloat16", "float64"):
         raise HRNetError(
             f"unknown model.dtype {config.model.dtype!r}: choose float32, bfloat16 or float64"
@@ -227,23 +229,26 @@ def build_model(config, scheme):
     )
 
 
-def initial_variables(config, model, protocol: Protocol) -> dict:
-    """Fresh parameters, with the backbone of `config.model.init_backbone` where one is named."""
+def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:
+    """Fresh parameters, with the backbone of `config.model.init_backbone` where one is named.
+
+    Returns the variables and a line that says where they come from.
+    """
     size = (1, protocol.input_size, protocol.input_size, 3)
     variables = model.init(jax.random.key(config.seed), jnp.zeros(size))
-    if config.model.init_backbone:
-        from hrnet_jax.models.variants import get_variant
-        from hrnet_jax.weights.convert import load_backbone
-
-        variant = get_variant(config.model.name.removeprefix("hrnetv2_"))
-        loaded, _ = load_backbone(config.model.init_backbone, variant)
-        for part in ("params", "batch_stats"):
-            variables[part]["backbone"] = jax.tree.map(
-                lambda new, old: jnp.asarray(new, old.dtype),
-                loaded[part]["backbone"],
-                variables[part]["backbone"],
-            )
-    return variables
+    source = config.model.init_backbone
+    if not source:
+        return variables, f"fresh parameters ({config.model.init} initialisation)"
+    variant = get_variant(config.model.name.removeprefix("hrnetv2_"))
+    loaded, report = load_backbone(source, variant)
+    for part in ("params", "batch_stats"):
+        variables[part]["backbone"] = jax.tree.map(
+            lambda new, old: jnp.asarray(new, old.dtype),
+            loaded[part]["backbone"],
+            variables[part]["backbone"],
+        )
+    used, ignored = report["used"], report["ignored"]
+    return variables, f"backbone of {source}: {used} tensors used, {ignored} ignored; head fresh"
 
 
 def run_metadata(config, scheme, protocol: Protocol, records) -> dict:

@@ -10,6 +10,7 @@ Metadata is JSON in the file's header: {"format": 1, "version", "model": {"name"
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ def load(path: str | Path, dtype=jnp.float32) -> Loaded:
         network which the metadata names (all differences in one message).
     """
     source, leaves, metadata = _read(path)
+    metadata = {"scheme": None, "protocol": None, "provenance": {}} | metadata
+    if not isinstance(metadata["provenance"], dict):
+        raise HRNetError(f"{source}: the provenance in its metadata is not a table")
     model_data = metadata.get("model")
     if not isinstance(model_data, dict) or not {"name", "num_landmarks"} <= model_data.keys():
         raise HRNetError(f"{source}: its metadata does not name the model")
@@ -154,7 +158,7 @@ def released_path(name: str) -> Path:
 
 def _read(path):
     """Returns (path of the weights, arrays by the name of their leaf, metadata)."""
-    path = Path(path) if Path(path).exists() else released_path(str(path))
+    path = Path(path) if os.path.exists(path) else released_path(str(path))
     if path.is_dir() and (path / FILE_NAME).is_file():
         path = path / FILE_NAME
     if path.is_dir():

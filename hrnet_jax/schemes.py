@@ -145,6 +145,6 @@ SCHEMES = {scheme.name: scheme for scheme in (W300, WFLW, COFW, AFLW)}
 
 def get_scheme(name: str) -> Scheme:
     """Returns the scheme of that name; HRNetError names the known ones."""
-    if name not in SCHEMES:
+    if not isinstance(name, str) or name not in SCHEMES:
         raise HRNetError(f"unknown landmark scheme {name!r}: choose one of {', '.join(SCHEMES)}")
     return SCHEMES[name]

@@ -106,6 +106,12 @@ def test_unknown_config_key_names_the_nearest(capsys, config_file, tmp_path):
         ("--config.scheme=wflw", "68"),
         ("--config.augment.rotation=-1", "rotation = -1"),
         ("--config.train.schedule=linear", "unknown train.schedule 'linear'"),
+        ("--config.train.epochs=None", "not of type int"),
+        ("--config.train.epochs=" + 5000 * "-" + "1", "not of type int"),
+        ("--config.data.workers=-1", "data.workers = -1"),
+        ("--config.data.train_count=-1", "data.train_count = -1"),
+        ("--config.seed=-1", "seed = -1"),
+        ("--config.model.dtype=float64", "JAX_ENABLE_X64"),
     ],
 )
 def test_bad_config_value(capsys, config_file, tmp_path, override, says):

@@ -89,3 +89,10 @@ def test_contact_sheet():
     assert (sheet[12, 12] == 40).all() and (sheet[12, 34] == 200).all()
     assert (sheet[34, 12] == 70).all() and (sheet[34, 34] == 255).all()
     assert contact_sheet(images[:1], columns=5, cell=20, gap=2).shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize("offset", [(500, 60), (80, -300), (170, 60), (-1e6, 0)])
+def test_a_face_wholly_outside_leaves_the_image_as_it_is(offset):
+    image = np.full((120, 160, 3), 90, np.uint8)
+    face = random_face(SCHEMES["300w"], 0, 40) + offset
+    assert (draw_landmarks(image, face, SCHEMES["300w"]) == image).all()

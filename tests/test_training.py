@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,13 @@ import numpy as np
 import pytest
 
 from hrnet_jax.checkpoints import write_safetensors
+from hrnet_jax.cli.configs import split_config
 from hrnet_jax.config import plain
+from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.sources import open_split
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.evaluation.evaluate import predict_records
+from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
@@ -154,9 +160,47 @@ def test_workdir_of_another_config_is_refused(dataset, finished):
         train(config, finished)
 
 
-def test_damaged_checkpoint_is_named(dataset, finished, tmp_path):
-    import shutil
+def test_best_is_saved_even_between_checkpoints(dataset, tmp_path):
+    config = tiny.get_config(dataset)
+    config.train.update(checkpoint_epochs=3, learning_rate=0.03)
+    found = train(config, tmp_path / "run")
+    checkpoints = TrainCheckpoints(tmp_path / "run")
+    try:
+        assert checkpoints.best() == (found["step"], pytest.approx(found["nme"]))
+    finally:
+        checkpoints.close()
 
+
+def test_checkpoints_without_their_config_are_not_adopted(dataset, finished, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished, workdir)
+    (workdir / "config.json").unlink()
+    with pytest.raises(HRNetError, match="cannot read .*config.json"):
+        train(tiny.get_config(dataset), workdir)
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "{}", '{"provenance": 3}'])
+def test_damaged_metadata_is_named(finished, tmp_path, content):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished, workdir)
+    (workdir / "metadata.json").write_text(content)
+    with pytest.raises(HRNetError, match="metadata.json"):
+        load_workdir(workdir)
+
+
+@pytest.mark.parametrize("damage", ["metrics", "_METADATA"])
+def test_damaged_step_is_named(finished, tmp_path, damage):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished, workdir)
+    files = [path for path in (workdir / "checkpoints").rglob(damage) if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(b"")
+    with pytest.raises(HRNetError, match=r"checkpoints/\d+ cannot be restored"):
+        load_workdir(workdir)
+
+
+def test_damaged_checkpoint_is_named(dataset, finished, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(finished, workdir)
     for file in (workdir / "checkpoints").rglob("*"):
@@ -212,6 +256,7 @@ def tiny_schedule():
         ("log_every", 0, "train.log_every = 0"),
         ("eval_epochs", 0, "train.eval_epochs = 0"),
         ("learning_rate", float("nan"), "train.learning_rate = nan"),
+        ("warmup_epochs", -1.0, "train.warmup_epochs = -1"),
     ],
 )
 def test_numbers_must_make_sense_and_nothing_stays_behind(dataset, tmp_path, key, value, message):
@@ -221,3 +266,52 @@ def test_numbers_must_make_sense_and_nothing_stays_behind(dataset, tmp_path, key
     with pytest.raises(HRNetError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_network_that_gives_nan_has_no_score(dataset, finished):
+    config = tiny.get_config(dataset)
+    scheme = get_scheme("300w")
+    protocol = Protocol.from_dict(plain(config.protocol))
+    model = build_model(config, scheme)
+    variables, _ = load_workdir(finished)
+    variables = jax.tree.map(lambda leaf: leaf * np.nan, variables)
+    records = open_split(config.data, scheme, "valid")
+    with pytest.raises(HRNetError, match="not finite"):
+        predict_records(make_forward(model, protocol, scheme), variables, records, protocol)
+
+
+@pytest.mark.parametrize("config", ["300w_w18", "ytf68_w18", "wflw_w18", "300w_small", "demo"])
+def test_configs_describe_networks_that_exist(config):
+    """Every config builds its network and protocol; the official ones have the official numbers."""
+    argument = "" if config in ("300w_small", "demo") else ":quicktest"
+    config, _ = split_config([f"--config=configs/{config}.py{argument}"])
+    scheme = get_scheme(config.scheme)
+    protocol = Protocol.from_dict(plain(config.protocol))
+    Augmentation(**plain(config.augment))
+    model = build_model(config, scheme)
+    images = jax.ShapeDtypeStruct((1, protocol.input_size, protocol.input_size, 3), np.float32)
+    output, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    assert output.shape[1:] == (*(protocol.heatmap_size,) * 2, scheme.num_landmarks)
+    if argument:
+        assert protocol.name == "official"
+        assert config.train.learning_rate == 1e-4
+        assert list(config.train.milestones) == [30, 50]
+
+
+def test_two_devices_train_like_one(dataset, finished, tmp_path):
+    """Batch and statistics are global: two devices give one device's numbers, but for rounding."""
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from tests import tiny\n\n\n"
+        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
+    )
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    arguments = ["train", f"--config={config}", f"--workdir={tmp_path / 'two'}"]
+    command = [sys.executable, "-m", "tests.tiny", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    first = [
+        json.loads((workdir / "log.jsonl").read_text().splitlines()[0])["loss"]
+        for workdir in (finished, tmp_path / "two")
+    ]
+    assert first[1] == pytest.approx(first[0], rel=1e-4)

@@ -46,7 +46,14 @@ def run(command: str, argv: list[str] | None = None) -> int:
     try:
         return module.main(argv)
     except HRNetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if os.environ.get("HRNET_JAX_DEBUG"):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        hint = "set HRNET_JAX_DEBUG=1 for the traceback"
+        print(f"error: unexpected {text[:500]} ({hint})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

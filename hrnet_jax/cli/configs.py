@@ -44,7 +44,7 @@ def load_config(text: str):
         return runpy.run_path(path)["get_config"](*argument).lock()
     except HRNetError:
         raise
-    except Exception as error:  # a config file is Python: anything can come out of it
+    except (Exception, SystemExit) as error:  # a config file is Python: anything can come out of it
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
         where = f", line {lines[-1]}" if lines else ""
         raise HRNetError(f"--config={path}{where}: {_one_line(error)}") from error
@@ -73,10 +73,10 @@ def _parse(text, old):
         text = text.capitalize()  # true, as shells and JSON write it
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise TypeError(f"{text!r} is not of type {type(old).__name__}") from None
-    if isinstance(value, bool) != isinstance(old, bool):
-        raise TypeError(f"{text!r} is not of type {type(old).__name__}")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if value is None or isinstance(value, bool) != isinstance(old, bool):
+        raise TypeError(f"{text[:60]!r} is not of type {type(old).__name__}")
     return value
 
 

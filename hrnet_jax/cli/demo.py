@@ -25,6 +25,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(rest)
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=configs/demo.py")
+    if config.data.source != "synthetic":
+        raise HRNetError(f"the demo renders its faces: data.source is {config.data.source!r}")
     run(config, Path(arguments.workdir))
     return 0
 

@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
 
+    if arguments.predictions and (config or arguments.checkpoint):
+        raise HRNetError("give --config and --checkpoint, or --predictions, --truth, --scheme")
     if arguments.predictions:
         missing = [name for name in ("truth", "scheme") if not getattr(arguments, name)]
         if missing:

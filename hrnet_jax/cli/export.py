@@ -41,14 +41,14 @@ def main(argv: list[str]) -> int:
         "terms": arguments.terms,
         "command": arguments.command,
     }
+    with open_atomically(out.with_suffix(".md")) as file:  # before the weights: without it, nothing
+        file.write(card(out.stem, metadata, arguments.dtype))
     save_model(out, loaded.variables, metadata, arguments.dtype)
-    with open_atomically(out.with_suffix(".md")) as file:
-        file.write(card(out.stem, metadata, arguments.dtype, out.stat().st_size))
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB) and {out.with_suffix('.md')}")
     return 0
 
 
-def card(name: str, metadata: dict, dtype: str, size: int) -> str:
+def card(name: str, metadata: dict, dtype: str) -> str:
     """The model card, in Markdown."""
     model, provenance, protocol = (metadata[key] for key in ("model", "provenance", "protocol"))
     nme = provenance.get("nme")
@@ -56,15 +56,18 @@ def card(name: str, metadata: dict, dtype: str, size: int) -> str:
         "network": f"{model['name']}, {model['num_landmarks']} landmarks ({metadata['scheme']})",
         "data": provenance["data"],
         "terms": provenance["terms"],
-        "protocol": f"{protocol['name']}, {protocol['input_size']} px, codec {protocol['codec']}, "
+        "protocol": "none"
+        if protocol is None
+        else f"{protocol['name']}, {protocol['input_size']} px, codec {protocol['codec']}, "
         f"padding {protocol['padding']}, flip test {'on' if protocol['flip_test'] else 'off'}",
         "NME": "not evaluated"
         if nme is None
         else f"{nme:.2f} % (validation split of the training config, the best of its epochs, "
         f"step {provenance['step']})",
         "command": f"`{provenance['command']}`",
-        "file": f"{size / 1e6:.1f} MB, kernels in {dtype}, written by hrnet_jax "
-        f"{metadata['version']}",
+        "file": f"kernels in {dtype}, written by hrnet_jax {metadata['version']}",
     }
     lines = [f"# {name}", "", "| | |", "|---|---|"]
-    return "\n".join(lines + [f"| {key} | {value} |" for key, value in rows.items()]) + "\n"
+    for key, value in rows.items():
+        lines.append(f"| {key} | {' '.join(value.split()).replace('|', '/')} |")
+    return "\n".join(lines) + "\n"

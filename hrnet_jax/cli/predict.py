@@ -95,20 +95,20 @@ def _predict_file(path, predictor, boxes, output, name, aligned):
         faces = predictor(image, boxes)
         if not faces:
             raise HRNetError("no face found: give a --box=x0,y0,x1,y1 or another --detector")
-        crops = [align(image, face.five_points)[0] for face in faces] if aligned else []
+        drawn = image
+        for face in faces:
+            drawn = draw_landmarks(drawn, face.landmarks, predictor.scheme, face.scores)
+        suffix = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
+        target = output / f"{name}_landmarks{suffix}"
+        write_image(target, drawn)
+        for number, face in enumerate(faces, 1) if aligned else ():
+            crop, _ = align(image, face.five_points)
+            write_image(output / f"{name}_aligned_{number}.png", crop)
     except HRNetError as error:
         named = str(error).startswith(str(Path(path)))
-        message = str(error) if named else f"{path}: {error}"
+        message = " ".join((str(error) if named else f"{path}: {error}").split())
         print(f"error: {message}", file=sys.stderr)
         return {**entry, "error": message}
-    drawn = image
-    for face in faces:
-        drawn = draw_landmarks(drawn, face.landmarks, predictor.scheme, face.scores)
-    for number, crop in enumerate(crops, 1):
-        write_image(output / f"{name}_aligned_{number}.png", crop)
-    suffix = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
-    target = output / f"{name}_landmarks{suffix}"
-    write_image(target, drawn)
     print(f"{path}: {len(faces)} face{'s' if len(faces) != 1 else ''} -> {target}", flush=True)
     return {**entry, "faces": [_face_entry(face) for face in faces]}
 

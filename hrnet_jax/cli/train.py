@@ -25,6 +25,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workdir", required=True, help="folder of checkpoints and logs")
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
+    if not arguments.workdir:
+        raise HRNetError("--workdir= is empty: give a folder")
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
     from hrnet_jax.training.loop import train

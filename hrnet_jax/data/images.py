@@ -1,6 +1,7 @@
 """Reading and writing image files."""
 
 import contextlib
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_image(path, upright=False) -> np.ndarray:
         limit against decompression bombs (179 million pixels); the line names the file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise HRNetError(f"{path}: no such image file")
     if path.stat().st_size == 0:
         raise HRNetError(f"{path}: the image file is empty")
@@ -88,7 +89,11 @@ def write_image(path, image) -> None:
     """
     path = Path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
-    encoded = cv2.imencode(path.suffix, image[..., ::-1], options)[1]
+    made, encoded = cv2.imencode(path.suffix, image[..., ::-1], options)
+    if not made:
+        raise HRNetError(
+            f"{path}: {image.shape[1]} x {image.shape[0]} pixels do not fit the format"
+        )
     with open_atomically(path, binary=True) as file:
         file.write(encoded.tobytes())
 

@@ -104,7 +104,7 @@ def iterate_threads(
     batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
     """Yields batch(start), …, batch(stop - 1), computed ahead by threads (0: one a processor)."""
-    workers = workers or os.cpu_count()
+    workers = max(workers, 0) or os.cpu_count()
     pool = ThreadPoolExecutor(workers, "batches")
     ahead = deque()
     try:
@@ -136,4 +136,8 @@ def iterate(
     """Yields the batches of steps [start, stop) with the loader of that name (see `LOADERS`)."""
     if loader not in LOADERS:
         raise HRNetError(f"unknown data.loader {loader!r}: choose one of {', '.join(LOADERS)}")
+    if workers < 0:
+        raise HRNetError(
+            f"data.workers = {workers}: give a number of threads, or 0 for as many as processors"
+        )
     return LOADERS[loader](batch, start, stop, workers)

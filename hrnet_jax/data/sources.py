@@ -23,6 +23,8 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
     if split not in SPLITS:
         raise HRNetError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     count = data[f"{split}_count"]
+    if count < 0:
+        raise HRNetError(f"data.{split}_count = {count}: give how many faces, or 0 for all")
     if data.source == "csv":
         root = Path(data.root)
         records = read_csv(root / data[split], root / data.images, scheme.num_landmarks)

@@ -6,6 +6,7 @@ import numpy as np
 
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.records import Records
+from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols import Protocol
 
 
@@ -30,12 +31,17 @@ def predict_records(
       progress: wraps the iterator over batches (tqdm, say).
 
     Returns:
-      float64 (N, L, 2), (x, y) in image pixels.
+      float64 (N, L, 2), (x, y) in image pixels. HRNetError if a heatmap is not finite.
     """
+    if batch_size < 1:
+        raise HRNetError(f"eval.batch_size = {batch_size}: it must be above zero")
     batches = pipeline.EvalBatches(records, protocol, batch_size)
     ahead = pipeline.iterate_threads(batches, 0, batches.steps, workers)
-    cells = [np.asarray(forward(variables, batch["image"])[0]) for batch in progress(ahead)]
-    cells = np.concatenate(cells)[: len(records)].astype(np.float64)
+    made = [tuple(map(np.asarray, forward(variables, b["image"]))) for b in progress(ahead)]
+    cells, scores = (np.concatenate(part)[: len(records)] for part in zip(*made, strict=True))
+    if not np.isfinite(scores).all():
+        raise HRNetError("the network's output is not finite: its weights are damaged")
+    cells = cells.astype(np.float64)
     return np.stack(
         [
             protocol.to_image(points, center, scale)

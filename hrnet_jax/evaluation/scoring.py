@@ -27,7 +27,10 @@ def nme_of_records(records: Records, predictions: np.ndarray, scheme: Scheme) ->
     lengths = metrics.normaliser(records.points, scheme, records.box_sizes)
     _require(lengths > 0, records, f"{_normaliser_name(scheme)} is zero")
     _require(np.isfinite(predictions).all(axis=(1, 2)), records, "predicted points are not finite")
-    return metrics.nme_per_image(predictions, records.points, lengths)
+    with np.errstate(over="ignore"):
+        nme = metrics.nme_per_image(predictions, records.points, lengths)
+    _require(np.isfinite(nme), records, "predicted points are too far away to measure")
+    return nme
 
 
 def write_results(
@@ -62,6 +65,7 @@ def write_results(
         "version": hrnet_jax.__version__,
         **metadata,
     }
+    content = json.dumps(result, indent=2, allow_nan=False)
     output_dir = Path(output_dir)
     points = np.asarray(predictions, np.float64).reshape(len(records), -1).tolist()
     with open_atomically(output_dir / "per_image.csv") as file:
@@ -70,8 +74,7 @@ def write_results(
         for name, error, row in zip(records.names, (100 * nme).tolist(), points, strict=True):
             writer.writerow([name, error, *row])
     with open_atomically(output_dir / "metrics.json") as file:
-        json.dump(result, file, indent=2, allow_nan=False)
-        file.write("\n")
+        file.write(content + "\n")
     return result
 
 

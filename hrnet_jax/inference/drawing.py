@@ -61,6 +61,8 @@ def draw_landmarks(
         corners = np.clip(np.asarray(box, np.float64).reshape(2, 2), -extent, 2 * extent)
         marks = np.concatenate([marks, corners])
     canvas = _Canvas(image, marks, margin=2 * dot + 2 * line)
+    if canvas.empty:  # all of the face lies outside the picture
+        return image.copy()
     for part in scheme.lines:
         colour = _COLOURS[part.name.replace(",", " ").split()[0]]
         indices = part.points + part.points[:1] * part.closed
@@ -115,6 +117,7 @@ class _Canvas:
         low = np.clip(np.floor(marks.min(axis=0) - margin), 0, limits).astype(int)
         high = np.clip(np.ceil(marks.max(axis=0) + margin), 0, limits).astype(int)
         self._low, self._size = low, np.maximum(high - low, 0)
+        self.empty = not self._size.all()
         self._zoom = int(np.clip(_CANVAS // max(*self._size, 1), 1, _ENLARGE))
         width, height = self._size * self._zoom
         self._shade = np.zeros((height, width), np.uint8)  # dark outline beneath everything

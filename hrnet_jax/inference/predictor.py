@@ -18,6 +18,7 @@ from hrnet_jax.schemes import SCHEMES, get_scheme
 DEFAULT_MODEL = "300w_small"  # ships with the project
 MIN_SCORE = 0.2
 _MAX_BATCH = 16
+_FAR = 1e6  # pixels
 
 # AFLW's networks are trained on the data set's face rectangle, not on the landmarks' box: as shares
 # of the latter's longer side, from its centre (x, y) and its side. Measured on two of its faces.
@@ -205,8 +206,12 @@ def _fault(box, image):
     x0, y0, x1, y1 = box
     if not np.isfinite(box).all():
         return "is not finite"
+    if np.abs(box).max() > _FAR:
+        return f"reaches beyond {_FAR:g} pixels"
     if x1 <= x0 or y1 <= y0:
         return "is empty: give x0 < x1 and y0 < y1"
+    if max(x1 - x0, y1 - y0) < 1:
+        return "is smaller than a pixel"
     if x1 <= 0 or y1 <= 0 or x0 >= image.shape[1] or y0 >= image.shape[0]:
         return "lies outside the image"
     return None

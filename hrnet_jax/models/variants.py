@@ -7,7 +7,7 @@ from hrnet_jax.errors import HRNetError
 
 @dataclasses.dataclass(frozen=True)
 class HRNetVariant:
-    """One HRNet size (official code; FACTS 1.2 and 6.2 of the project's notes).
+    """One HRNet size, as in the official code.
 
     Attributes:
       width: channels C of the highest-resolution branch; branch k has C * 2**k.

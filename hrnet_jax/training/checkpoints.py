@@ -79,10 +79,14 @@ class TrainCheckpoints:
     def best(self) -> tuple[int, float] | None:
         """(step, NME in percent) of the best checkpoint, None before the first evaluation."""
         found = []
-        for checkpoint in self._checkpointer.checkpoints:
-            metrics = self._checkpointer.metadata(checkpoint.step).metrics
+        for step in [checkpoint.step for checkpoint in self._checkpointer.checkpoints]:
+            try:
+                with _quiet():
+                    metrics = self._checkpointer.metadata(step).metrics
+            except Exception as error:  # Orbax raises many types for what it cannot read
+                raise self._damaged(step, error) from error
             if metrics and "nme" in metrics:
-                found.append((metrics["nme"], checkpoint.step))
+                found.append((metrics["nme"], step))
         if not found:
             return None
         nme, step = min(found)
@@ -98,12 +102,15 @@ class TrainCheckpoints:
         with _quiet():
             try:
                 return self._checkpointer.load(step, abstract)
-            except (ValueError, KeyError, OSError, TypeError) as error:
-                raise HRNetError(
-                    f"{self.folder / str(step)} cannot be restored ({_first_line(error)}): it is "
-                    "damaged or of another network; remove this step's folder to go on from the "
-                    "one before, or use another --workdir"
-                ) from error
+            except Exception as error:
+                raise self._damaged(step, error) from error
+
+    def _damaged(self, step, error):
+        return HRNetError(
+            f"{self.folder / str(step)} cannot be restored ({_first_line(error)}): it is damaged, "
+            "of another network, or just replaced by a run that trains here; try again, or move "
+            "this step's folder away to go on from another one"
+        )
 
     def close(self):
         with _quiet():
@@ -123,6 +130,8 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
     path = Path(workdir) / METADATA
     try:
         metadata = json.loads(path.read_text())
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("provenance"), dict):
+            raise ValueError("it does not describe a training run")
     except (OSError, ValueError) as error:
         raise HRNetError(
             f"cannot read {path}: {_first_line(error)}; not a workdir of train.py?"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hrnet_jax.files import open_atomically
+
 LOG = "log.jsonl"
 
 
@@ -19,7 +21,8 @@ class Logs:
 
         path = Path(workdir) / LOG
         kept = [line for line in _lines(path) if line["step"] <= start_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        with open_atomically(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", buffering=1)
         self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start_step + 1)
         self._bar = tqdm(

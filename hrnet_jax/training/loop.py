@@ -124,8 +124,7 @@ def train(config, workdir: str | Path) -> dict:
                     images=f"{rate:.0f}/s",
                 )
 
-            last = step == total_steps
-            nme = None
+            last, is_best, nme = step == total_steps, False, None
             if epoch_ends and (epoch % config.train.eval_epochs == 0 or last):
                 predictions = predict_records(
                     forward,
@@ -136,11 +135,12 @@ def train(config, workdir: str | Path) -> dict:
                     config.data.workers,
                 )
                 nme = 100 * float(nme_of_records(valid_records, predictions, scheme).mean())
-                best = min(best or (step, nme), (step, nme), key=lambda found: found[1])
+                is_best = best is None or nme < best[1]
+                best = (step, nme) if is_best else best
                 logs.write(step, epoch=epoch, nme=nme)
                 logs.show(step, NME=f"{nme:.2f} % (best {best[1]:.2f})")
                 since = time.perf_counter()
-            if epoch_ends and (epoch % config.train.checkpoint_epochs == 0 or last):
+            if epoch_ends and (epoch % config.train.checkpoint_epochs == 0 or is_best or last):
                 checkpoints.save(state, nme)
                 since = time.perf_counter()
     finally:
@@ -156,7 +156,7 @@ _FREE = ("data.root", "data.images", "data.loader", "data.workers", "train.log_e
 def claim_workdir(workdir: Path, config) -> None:
     """Writes the config into the workdir; HRNetError if it has checkpoints of another config."""
     path = workdir / CONFIG
-    if any((workdir / "checkpoints").glob("[0-9]*")) and path.exists():
+    if any((workdir / "checkpoints").glob("[0-9]*")):
         wanted = flatten(plain(config))
         try:
             found = flatten(json.loads(path.read_text()))
@@ -199,6 +199,18 @@ def check_numbers(config) -> None:
     for key, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise HRNetError(f"{key} = {value}: it must be above zero")
+    if not 0 <= config.train.warmup_epochs <= config.train.epochs:
+        raise HRNetError(
+            f"train.warmup_epochs = {config.train.warmup_epochs}: it must lie between 0 and "
+            f"train.epochs = {config.train.epochs}"
+        )
+    if not 0 <= config.seed < 2**32:
+        raise HRNetError(f"seed = {config.seed}: it must lie between 0 and 2**32 - 1")
+    if config.protocol.flip_test and config.augment.flip_offset:
+        raise HRNetError(
+            "protocol.flip_test averages mirror images about the crop's centre, which "
+            f"augment.flip_offset = {config.augment.flip_offset} moves: set one of them to zero"
+        )
 
 
 def check_batches(batches: pipeline.TrainBatches, devices: int) -> None:
@@ -219,6 +231,8 @@ def build_model(config, scheme):
         raise HRNetError(
             f"unknown model.dtype {config.model.dtype!r}: choose float32, bfloat16 or float64"
         )
+    if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise HRNetError("model.dtype = float64 needs the environment variable JAX_ENABLE_X64=1")
     return hrnet_jax.create_model(
         config.model.name,
         scheme.num_landmarks,

@@ -44,6 +44,13 @@ def main(argv: list[str]) -> int:
         "--detector", metavar="haar|MODEL.onnx", help="haar (default), or a YuNet model"
     )
     parser.add_argument(
+        "--min-score",
+        type=float,
+        metavar="S",
+        help="drop detected faces whose mean landmark score is below (default: 0.65; lower it for "
+        "networks with flatter heatmaps)",
+    )
+    parser.add_argument(
         "--aligned", action="store_true", help="also write each face turned upright, 112 x 112"
     )
     arguments = parser.parse_args(argv)
@@ -55,11 +62,12 @@ def main(argv: list[str]) -> int:
 
     from hrnet_jax.files import open_atomically
     from hrnet_jax.inference.detector import make_detector
-    from hrnet_jax.inference.predictor import DEFAULT_MODEL, Predictor
+    from hrnet_jax.inference.predictor import DEFAULT_MODEL, MIN_SCORE, Predictor
 
     # Made before the network is loaded, so that a wrong path is told at once.
     detector = None if boxes else make_detector(arguments.detector or "haar")
-    predictor = Predictor(arguments.checkpoint, detector)
+    score = MIN_SCORE if arguments.min_score is None else arguments.min_score
+    predictor = Predictor(arguments.checkpoint, detector, min_score=score)
     output = Path(arguments.output)
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,9 @@ from hrnet_jax.protocols import Protocol, official
 from hrnet_jax.schemes import SCHEMES, get_scheme
 
 DEFAULT_MODEL = "300w_small"  # ships with the project
-MIN_SCORE = 0.2
+# With the network that ships: the lowest of 200 faces of 300W has 0.69, of 138 YouTube frames 0.73;
+# the Haar cascade's false detections in seven photographs have 0.24 to 0.74.
+MIN_SCORE = 0.65
 _MAX_BATCH = 16
 _FAR = 1e6  # pixels
 

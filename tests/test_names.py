@@ -47,7 +47,7 @@ def test_backbone_names_of_all_published_sizes(shared):
         table = named_shapes(backbone_table(get_variant(path.stem.removeprefix("imagenet_"))))
         assert table == spec[: len(table)], path.name
         checked += 1
-    assert checked == len(VARIANTS)
+    assert checked == len(VARIANTS.keys() - {"tiny"})  # the tests' own
 
 
 @pytest.mark.parametrize("variant", ["w18", "w18_small_v1", "w18_small_v2"])

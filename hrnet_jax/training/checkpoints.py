@@ -43,24 +43,23 @@ class TrainCheckpoints:
             from orbax.checkpoint import v1 as ocp
 
             keep = ocp.training.preservation_policies
-            self.folder = Path(workdir).resolve() / "checkpoints"
-            self._checkpointer = ocp.training.Checkpointer(
-                self.folder,
-                preservation_policy=keep.AnyPreservationPolicy(
-                    [
-                        keep.LatestN(1),
-                        keep.BestN(
-                            get_metric_fn=lambda metrics: metrics["nme"],
-                            reverse=True,
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
-                # Left by a run that was killed while saving. A reader must not: the temporary
-                # folder may be that of a save under way.
-                cleanup_tmp_directories=metadata is not None,
+            best = keep.BestN(
+                get_metric_fn=lambda metrics: metrics["nme"],
+                reverse=True,
+                n=1,
+                keep_checkpoints_without_metrics=False,
             )
+            self.folder = Path(workdir).resolve() / "checkpoints"
+            try:
+                self._checkpointer = ocp.training.Checkpointer(
+                    self.folder,
+                    preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(1), best]),
+                    # Left by a run that was killed while saving. A reader must not: the temporary
+                    # folder may be that of a save under way.
+                    cleanup_tmp_directories=metadata is not None,
+                )
+            except Exception as error:  # Orbax raises many types for what it cannot read
+                raise self._damaged("*", error) from error
         if metadata is not None:
             with open_atomically(Path(workdir) / METADATA) as file:
                 json.dump(metadata, file, indent=1)
@@ -83,7 +82,7 @@ class TrainCheckpoints:
             try:
                 with _quiet():
                     metrics = self._checkpointer.metadata(step).metrics
-            except Exception as error:  # Orbax raises many types for what it cannot read
+            except Exception as error:
                 raise self._damaged(step, error) from error
             if metrics and "nme" in metrics:
                 found.append((metrics["nme"], step))

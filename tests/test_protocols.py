@@ -68,6 +68,7 @@ def test_float_points_stay_continuous():
     np.testing.assert_allclose(cells[0], matrix[:, :2] @ points[0] + matrix[:, 2])
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["float", "mmpose"]),
     st.tuples(st.floats(-500, 2000), st.floats(-500, 2000)),

@@ -42,11 +42,14 @@ _DEFAULTS = {
         "epochs": 60,
         "batch_size": 16,  # over all devices
         "drop_last": False,  # True leaves out the last, smaller batch of an epoch
+        "loss": "mse",  # hrnet_jax.training.losses: "masked_mse", "adaptive_wing", "hih"
         "learning_rate": 1e-4,
         "schedule": "step",  # "step": times gamma at each milestone; "cosine": down to 0
         "milestones": (30, 50),  # epochs, 0-based
         "gamma": 0.1,
-        "warmup_epochs": 0.0,  # linear from 0
+        "warmup_epochs": 0.0,  # linear, before the schedule; or in steps:
+        "warmup_steps": 0,
+        "warmup_start": 0.0,  # the fraction of learning_rate that it starts from
         "weight_decay": 0.0,  # decoupled (AdamW)
         "log_every": 10,  # steps
         "checkpoint_epochs": 1,

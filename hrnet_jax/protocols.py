@@ -6,14 +6,21 @@ import math
 import numpy as np
 
 from hrnet_jax import geometry
-from hrnet_jax.codecs import OfficialCodec, UnbiasedCodec, codec_from_dict, codec_to_dict
+from hrnet_jax.codecs import (
+    Codec,
+    HIHCodec,
+    OfficialCodec,
+    UnbiasedCodec,
+    codec_from_dict,
+    codec_to_dict,
+)
 from hrnet_jax.data.augment import Augmentation, Draw
-from hrnet_jax.data.crops import affine_crop, official_crop
+from hrnet_jax.data.crops import affine_crop, index_crop, official_crop
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.schemes import get_scheme
 
-_NAMES = ("official", "float")
-_STRIDE = 4  # image pixels of the crop per heatmap cell
+_NAMES = ("official", "float", "mmpose")
+STRIDE = 4  # image pixels of the crop per heatmap cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,37 +32,48 @@ class Protocol:
     Attributes:
       name: "official": the published code's crop, integer heatmap cells and integer landmarks, to
         reproduce its figures. Its constant 256 becomes `input_size`. "float": one affine warp and
-        continuous coordinates throughout.
+        continuous coordinates throughout. "mmpose": one affine warp in index coordinates, where
+        pixel k lies at k in image, crop and heatmap alike; the codec's heatmap pixels are that
+        index + 0.5.
       codec: landmarks <-> heatmaps.
       input_size: side of the crop, pixels; a multiple of 4.
       padding: the box side is multiplied by it.
       flip_test: average with the heatmaps of the mirrored crop.
+      flip_shift: move those one column to the right before, as mmpose does: in its index
+        coordinates a crop's mirror image is 3/4 of a heatmap cell off that of the heatmap.
     """
 
     name: str
-    codec: OfficialCodec | UnbiasedCodec
+    codec: Codec
     input_size: int = 256
     padding: float = 1.25
     flip_test: bool = False
+    flip_shift: bool = False
 
     def __post_init__(self):
         if self.name not in _NAMES:
             raise HRNetError(f"unknown protocol {self.name!r}: choose one of {', '.join(_NAMES)}")
         size = self.input_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 12 or size % _STRIDE:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 12 or size % STRIDE:
             raise HRNetError(f"protocol input_size {size!r} is not a multiple of 4 from 12 up")
         padding = self.padding
         if isinstance(padding, bool) or not isinstance(padding, (int, float)):
             raise HRNetError(f"protocol padding {padding!r} is not a number")
         if not math.isfinite(padding) or padding <= 0:
             raise HRNetError(f"protocol padding {padding!r} is not positive")
-        if not isinstance(self.flip_test, bool):
-            raise HRNetError(f"protocol flip_test {self.flip_test!r} is neither true nor false")
+        for key in ("flip_test", "flip_shift"):
+            if not isinstance(value := getattr(self, key), bool):
+                raise HRNetError(f"protocol {key} {value!r} is neither true nor false")
+        if self.flip_test and isinstance(self.codec, HIHCodec):
+            raise HRNetError(
+                "protocol flip_test does not go with codec 'hih': decimal maps belong to one "
+                "heatmap's cell each and cannot be averaged"
+            )
 
     @property
     def heatmap_size(self) -> int:
         """Side of the heatmaps, cells."""
-        return self.input_size // _STRIDE
+        return self.input_size // STRIDE
 
     def crop(self, image, center, scale, rotation=0.0) -> np.ndarray:
         """The network's view of a face.
@@ -74,7 +92,8 @@ class Protocol:
             return official_crop(image, center, scale * self.padding, self.input_size, rotation)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.input_size, rotation)
-        return affine_crop(image, matrix, self.input_size)
+        warp = index_crop if self.name == "mmpose" else affine_crop
+        return warp(image, matrix, self.input_size)
 
     def to_heatmap(self, points, center, scale, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks from the image to the heatmap.
@@ -99,7 +118,7 @@ class Protocol:
             return (cells - 1).astype(np.float64), (finite & (points[:, 1] > 0)).astype(np.float64)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.heatmap_size, rotation)
-        mapped = geometry.apply_affine(matrix, points)
+        mapped = geometry.apply_affine(matrix, points) + self._cell_offset
         return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
 
     def to_image(self, points, center, scale) -> np.ndarray:
@@ -121,7 +140,13 @@ class Protocol:
             ).astype(np.float64)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.heatmap_size)
+        points = np.asarray(points, np.float64) - self._cell_offset
         return geometry.apply_affine(geometry.invert_affine(matrix), points)
+
+    @property
+    def _cell_offset(self) -> float:
+        """What makes the codecs' heatmap pixels of this protocol's heatmap coordinates."""
+        return 0.5 if self.name == "mmpose" else 0.0
 
     def prepare(
         self,
@@ -207,3 +232,22 @@ def float_protocol(sigma=1.5, input_size=256, flip_test=False) -> Protocol:
       flip_test: average with the heatmaps of the mirrored crop.
     """
     return Protocol("float", UnbiasedCodec(sigma), input_size, flip_test=flip_test)
+
+
+def mmpose(codec: Codec) -> Protocol:
+    """The protocol of mmpose's face configs: index coordinates, flip test with the shift.
+
+    Args:
+      codec: DarkCodec(2.0, 11) for its "dark" configs, MsraCodec(2.0) (300W and COFW: 1.5) for the
+        others.
+    """
+    return Protocol("mmpose", codec, flip_test=True, flip_shift=True)
+
+
+def hih(masked=False) -> Protocol:
+    """Heatmap in Heatmap on boxes padded by 1.2, as PFLD crops, which HIH names as its model.
+
+    Args:
+      masked: decode as the published figures were (`HIHCodec`).
+    """
+    return Protocol("float", HIHCodec(masked=masked), padding=1.2)

@@ -1,11 +1,12 @@
 """Augmentation: the official distributions and order, and pixels that stay what they should."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from hrnet_jax.data.augment import Augmentation, Draw
+from hrnet_jax.data.augment import RECIPES, Augmentation, Draw
 from hrnet_jax.errors import HRNetError
 
 OFF = Augmentation(scale=0, rotation=0, flip_probability=0)
@@ -51,6 +52,58 @@ def test_translation_stays_in_its_range():
     assert shifts.shape == (500, 2) and 0.09 < np.abs(shifts).max() <= 0.1
 
 
+def test_mmpose_distributions():
+    rng = np.random.default_rng(0)
+    for name, scale_std, rotation_std, limit in (
+        # Of clipped normal variables: at one standard deviation 0.718, at two 0.959.
+        ("mmpose0", 0.25 * 0.718, 30 * 0.959, 60),
+        ("mmpose1", 0.25 * 0.54, 60 * 0.54, 60),
+    ):
+        draws = [RECIPES[name].draw(rng) for _ in range(4000)]
+        scales, rotations = (
+            np.array([getattr(d, key) for d in draws]) for key in ("scale", "rotation")
+        )
+        assert np.abs(scales - 1).max() <= 0.25 and np.abs(rotations).max() <= limit
+        assert (rotations != 0).mean() == pytest.approx(0.6, abs=0.03)
+        assert scales.mean() == pytest.approx(1, abs=0.01)
+        assert scales.std() == pytest.approx(scale_std, rel=0.05)
+        assert rotations[rotations != 0].std() == pytest.approx(rotation_std, rel=0.05)
+    at_the_limit = np.mean([RECIPES["mmpose0"].draw(rng).scale == 1.25 for _ in range(2000)])
+    assert at_the_limit == pytest.approx(0.159, abs=0.03)
+
+
+def test_hih_recipe():
+    """Half of the faces each: moved by up to 30 of 256 px, mirrored, turned, occluded; 0.3 blurred.
+
+    A box of side 1 is padded to 1.2 and 256 px.
+    """
+    rng = np.random.default_rng(0)
+    recipe = RECIPES["hih"]
+    draws = [recipe.draw(rng) for _ in range(3000)]
+    assert all(d.scale == 1 for d in draws)
+    shifts = np.array([d.translation for d in draws]) * 256 / 1.2
+    assert (shifts != 0).any(axis=1).mean() == pytest.approx(0.5, abs=0.03)
+    assert 29 < np.abs(shifts).max() <= 30
+    assert np.mean([d.flip for d in draws]) == pytest.approx(0.5, abs=0.03)
+    rotations = np.array([d.rotation for d in draws])
+    assert (rotations != 0).mean() == pytest.approx(0.5, abs=0.03)
+    assert 29 < np.abs(rotations).max() <= 30
+
+    flat = np.full((40, 40, 3), 255, np.uint8)  # not a colour that every blur and rectangle keeps
+    hidden = [(recipe.apply_pixels(flat, rng) != 255).any(axis=-1) for _ in range(600)]
+    areas = np.array([h.sum() for h in hidden])
+    assert (areas > 0).mean() == pytest.approx(0.47, abs=0.06)  # some rectangles have no pixel
+    assert areas.max() <= 17**2
+    for h in hidden:
+        rows, columns = np.flatnonzero(h.any(axis=1)), np.flatnonzero(h.any(axis=0))
+        assert h.sum() == len(rows) * len(columns)
+
+
+def test_a_recipe_survives_json():
+    for recipe in RECIPES.values():
+        assert Augmentation(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
 PIXELS = ["brightness", "contrast", "colour", "grey", "blur", "occlusion"]
 
 
@@ -90,7 +143,15 @@ def test_what_the_pixel_changes_mean():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"scale": 1.0}, {"rotation": -1}, {"flip_probability": 1.5}, {"blur_probability": np.nan}],
+    [
+        {"scale": 1.0},
+        {"rotation": -1},
+        {"flip_probability": 1.5},
+        {"blur_probability": np.nan},
+        {"blur_sigma": (2.0, 0.5)},
+        {"occlusion_size": (0.1,)},
+        {"distribution": "normal"},
+    ],
 )
 def test_settings_out_of_range(setting):
     with pytest.raises(HRNetError, match=next(iter(setting))):

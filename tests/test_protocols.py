@@ -3,16 +3,17 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet_jax.codecs import OfficialCodec, UnbiasedCodec
-from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.codecs import DarkCodec, HIHCodec, MsraCodec, OfficialCodec, UnbiasedCodec
+from hrnet_jax.data.augment import RECIPES, Augmentation
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import crop_matrix
-from hrnet_jax.protocols import Protocol, float_protocol, official
+from hrnet_jax.protocols import Protocol, float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
 
 DATA = Path(__file__).parent / "data"
@@ -67,13 +68,15 @@ def test_float_points_stay_continuous():
     np.testing.assert_allclose(cells[0], matrix[:, :2] @ points[0] + matrix[:, 2])
 
 
+@settings(deadline=None)
 @given(
+    st.sampled_from(["float", "mmpose"]),
     st.tuples(st.floats(-500, 2000), st.floats(-500, 2000)),
     st.floats(0.05, 10),
     st.sampled_from([64, 128, 256]),
 )
-def test_float_round_trip(center, scale, input_size):
-    protocol = float_protocol(input_size=input_size)
+def test_continuous_round_trip(name, center, scale, input_size):
+    protocol = Protocol(name, UnbiasedCodec(), input_size)
     points = np.random.default_rng(0).uniform(-500, 2000, (10, 2))
     cells, _ = protocol.to_heatmap(points, center, scale)
     np.testing.assert_allclose(protocol.to_image(cells, center, scale), points, atol=1e-6)
@@ -130,6 +133,33 @@ def test_float_sample_shows_its_points(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_mmpose_sample_shows_its_points(seed):
+    """With everything counted in index coordinates: half a pixel less than continuous ones."""
+    dots = DOTS - 0.5  # where mmpose would annotate them
+    augmentation = RECIPES["mmpose1"]
+    box, rng = (np.array(BOX[0]) - 0.5, BOX[1]), np.random.default_rng(seed)
+    sample = mmpose(DarkCodec()).prepare(_picture(DOTS), dots, *box, augmentation, SWAP, rng)
+    # heatmap pixel p -> index p - 0.5 -> crop index 4 (p - 0.5) -> continuous crop pixel + 0.5
+    sample["points"] = sample["points"] - 0.5 + 0.5 / 4
+    assert max(_distances_to_dots(sample)) < 0.3
+
+
+def test_mmpose_crop_is_opencvs_three_point_affine():
+    image = np.random.default_rng(0).integers(0, 256, (150, 180, 3), np.uint8)
+    center, box, angle = np.array([88.5, 71.0]), 200 * 0.5 * 1.25, np.deg2rad(25)
+    up = box / 2 * np.array([np.sin(angle), -np.cos(angle)])
+    source = np.stack([center, center + up, center + up + [up[1], -up[0]]]).astype(np.float32)
+    target = np.array([[128, 128], [128, 0], [0, 0]], np.float32)
+    matrix = cv2.getAffineTransform(source, target)
+    expected = cv2.warpAffine(image, matrix, (256, 256), flags=cv2.INTER_LINEAR)
+    crop = mmpose(DarkCodec()).crop(image, center, 0.5, 25)
+    assert np.mean(crop != expected) < 1e-3 and np.abs(crop - expected.astype(int)).max() < 10
+    # A point of the image lies at a quarter of its crop index, in heatmap pixels half a one more.
+    cells, _ = mmpose(DarkCodec()).to_heatmap([[100.0, 80.0]], center, 0.5, 25)
+    np.testing.assert_allclose(cells[0], matrix @ [100, 80, 1] / 4 + 0.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_official_sample_shows_its_points(seed):
     rng = np.random.default_rng(seed)
     sample = official("300w").prepare(_picture(DOTS), DOTS, *BOX, Augmentation(), SWAP, rng)
@@ -182,16 +212,22 @@ def test_five_hundred_rotated_boxes_leave_no_official_crop_without_its_shape():
 
 
 @given(
-    st.sampled_from(["official", "float"]),
+    st.sampled_from(["official", "float", "mmpose"]),
     st.one_of(
-        st.builds(OfficialCodec, st.floats(0.5, 4)), st.builds(UnbiasedCodec, st.floats(0.5, 4))
+        st.builds(OfficialCodec, st.floats(0.5, 4)),
+        st.builds(UnbiasedCodec, st.floats(0.5, 4)),
+        st.builds(DarkCodec, st.floats(0.5, 4), st.sampled_from([3, 11])),
+        st.builds(MsraCodec, st.floats(0.5, 4)),
+        st.builds(HIHCodec, st.floats(0.5, 4), masked=st.booleans()),
     ),
     st.integers(3, 200),
     st.floats(0.1, 3),
     st.booleans(),
+    st.booleans(),
 )
-def test_description_round_trip(name, codec, quarter, padding, flip_test):
-    protocol = Protocol(name, codec, 4 * quarter, padding, flip_test)
+def test_description_round_trip(name, codec, quarter, padding, flip_test, flip_shift):
+    flip_test &= not isinstance(codec, HIHCodec)
+    protocol = Protocol(name, codec, 4 * quarter, padding, flip_test, flip_shift)
     assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
     assert hash(protocol) == hash(Protocol.from_dict(protocol.to_dict()))
 
@@ -205,6 +241,10 @@ def test_description_round_trip(name, codec, quarter, padding, flip_test):
         ({"padding": 0}, "padding 0"),
         ({"padding": "wide"}, "padding 'wide'"),
         ({"flip_test": "yes"}, "flip_test 'yes'"),
+        ({"flip_shift": 1}, "flip_shift 1"),
+        ({"flip_test": True, "codec": {"name": "hih"}}, "flip_test does not go with codec 'hih'"),
+        ({"codec": {"name": "dark", "kernel": 4}}, "kernel 4"),
+        ({"codec": {"name": "hih", "decimal_sigma": 1.5}}, "decimal_sigma 1.5"),
         ({"colour": 1}, "no setting 'colour'"),
         ({"codec": {"name": "mine"}}, "unknown codec 'mine'"),
         ({"codec": None}, "codec None"),
@@ -213,6 +253,12 @@ def test_description_round_trip(name, codec, quarter, padding, flip_test):
 def test_wrong_descriptions(change, message):
     with pytest.raises(HRNetError, match=message):
         Protocol.from_dict({**official("wflw").to_dict(), **change})
+
+
+def test_a_protocol_stored_before_flip_shift_existed():
+    description = float_protocol(flip_test=True).to_dict()
+    del description["flip_shift"]
+    assert Protocol.from_dict(description) == float_protocol(flip_test=True)
 
 
 def test_incomplete_descriptions():

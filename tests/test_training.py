@@ -2,11 +2,13 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,10 +27,12 @@ from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints, load_workdir
-from hrnet_jax.training.loop import build_model, initial_variables, train
+from hrnet_jax.training.loop import build_model, claim_workdir, initial_variables, train
 from hrnet_jax.weights.names import backbone_table
 from tests import tiny
 from tests.seeded import seeded_array
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +241,48 @@ def test_official_step_schedule():
     for epoch, factor in ((0, 1), (29, 1), (30, 0.1), (49, 0.1), (50, 0.01), (59, 0.01)):
         for step in (0, 6):
             assert float(schedule(epoch * 7 + step)) == pytest.approx(1e-4 * factor)
+
+
+def test_mmpose_schedule():
+    """Linear over 500 steps from a thousandth of 2e-3, times 0.1 from epochs 40 and 55 on."""
+    config = tiny_schedule()
+    config.train.update(
+        learning_rate=2e-3, milestones=(40, 55), warmup_steps=500, warmup_start=0.001
+    )
+    schedule = train_state.learning_rate(config, steps_per_epoch=117)
+    for step, rate in ((0, 2e-6), (250, 0.5005 * 2e-3), (500, 2e-3), (4679, 2e-3)):
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-4)
+    for epoch, factor in ((40, 0.1), (54, 0.1), (55, 0.01), (59, 0.01)):
+        for step in (0, 116):
+            assert float(schedule(epoch * 117 + step)) == pytest.approx(2e-3 * factor)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py")))
+def test_configs_name_what_exists(name):
+    from hrnet_jax.config import plain
+    from hrnet_jax.data.augment import Augmentation
+    from hrnet_jax.protocols import Protocol
+    from hrnet_jax.training.losses import get_loss
+
+    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
+    protocol = Protocol.from_dict(plain(config.protocol))
+    assert callable(get_loss(config.train.loss, protocol.codec))
+    Augmentation(**plain(config.augment))
+    schedule = train_state.learning_rate(config, steps_per_epoch=100)
+    assert 0 <= float(schedule(0)) <= config.train.learning_rate
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(dataset, finished, tmp_path):
+    workdir = tmp_path / "old"
+    (workdir / "checkpoints" / "9").mkdir(parents=True)
+    config = json.loads((finished / "config.json").read_text())
+    del config["train"]["loss"], config["protocol"]["flip_shift"], config["augment"]["blur_sigma"]
+    (workdir / "config.json").write_text(json.dumps(config))
+    claim_workdir(workdir, tiny.get_config(dataset))
+    other = tiny.get_config(dataset)
+    other.train.loss = "adaptive_wing"
+    with pytest.raises(HRNetError, match="train.loss = 'mse' there, 'adaptive_wing' here"):
+        claim_workdir(workdir, other)
 
 
 def tiny_schedule():

@@ -48,6 +48,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def flip_test(protocol: dict) -> str:
+    """How a stored protocol (perhaps of an earlier version) mirrors its crops."""
+    if not protocol["flip_test"]:
+        return "off"
+    return "on, shifted" if protocol.get("flip_shift") else "on"
+
+
 def card(name: str, metadata: dict, dtype: str) -> str:
     """The model card, in Markdown."""
     model, provenance, protocol = (metadata[key] for key in ("model", "provenance", "protocol"))
@@ -59,7 +66,7 @@ def card(name: str, metadata: dict, dtype: str) -> str:
         "protocol": "none"
         if protocol is None
         else f"{protocol['name']}, {protocol['input_size']} px, codec {protocol['codec']}, "
-        f"padding {protocol['padding']}, flip test {'on' if protocol['flip_test'] else 'off'}",
+        f"padding {protocol['padding']}, flip test {flip_test(protocol)}",
         "NME": "not evaluated"
         if nme is None
         else f"{nme:.2f} % (validation split of the training config, the best of its epochs, "

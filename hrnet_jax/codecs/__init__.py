@@ -6,13 +6,33 @@ heatmap's: continuous, cell k covers [k, k + 1), its centre is k + 0.5, points a
 
 import dataclasses
 
+from hrnet_jax.codecs.dark import DarkCodec
+from hrnet_jax.codecs.hih import HIHCodec
+from hrnet_jax.codecs.msra import MsraCodec
 from hrnet_jax.codecs.official import OfficialCodec
 from hrnet_jax.codecs.unbiased import UnbiasedCodec
 from hrnet_jax.errors import HRNetError
 
-__all__ = ["CODECS", "OfficialCodec", "UnbiasedCodec", "codec_from_dict", "codec_to_dict"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "DarkCodec",
+    "HIHCodec",
+    "MsraCodec",
+    "OfficialCodec",
+    "UnbiasedCodec",
+    "codec_from_dict",
+    "codec_to_dict",
+]
 
-CODECS = {"official": OfficialCodec, "unbiased": UnbiasedCodec}
+CODECS = {
+    "official": OfficialCodec,
+    "unbiased": UnbiasedCodec,
+    "dark": DarkCodec,
+    "msra": MsraCodec,
+    "hih": HIHCodec,
+}
+Codec = OfficialCodec | UnbiasedCodec | DarkCodec | MsraCodec | HIHCodec
 
 
 def codec_to_dict(codec) -> dict:

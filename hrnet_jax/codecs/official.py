@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from hrnet_jax.codecs.gaussians import official_gaussians
 from hrnet_jax.codecs.peaks import cell_values, check_sigma, peak_cells
 
 
@@ -22,11 +23,7 @@ class OfficialCodec:
         check_sigma(self.sigma)
 
     def encode(self, points, weights, size):
-        """Paints a windowed Gaussian about the cell that holds each point.
-
-        The window is the official one. With sigma 1.0 it is the 7 x 7 cells about cell k. With
-        sigma 1.5 it is the 10 x 10 cells k - 5 … k + 4 and, because the code truncates the negative
-        corner toward zero, its peak lies one cell too far right or down for k <= 4.
+        """Paints a windowed Gaussian about the cell that holds each point (`official_gaussians`).
 
         Args:
           points: (N, L, 2), heatmap pixels; whole cells, as `Protocol.to_heatmap` gives them. Of
@@ -38,18 +35,7 @@ class OfficialCodec:
           (N, size, size, L), of the points' dtype, peak value 1.
         """
         points = jnp.asarray(points)
-        reach = 3 * self.sigma
-        first = jnp.trunc(points - reach)
-        end = jnp.trunc(points + reach + 1)
-        peak = first + (2 * reach + 1) // 2
-        grid = jnp.arange(size, dtype=points.dtype)[:, None, None]
-        # profile[n, k, l, axis]: the window and the Gaussian are products of an x and a y profile.
-        first, end, peak = (value[:, None] for value in (first, end, peak))
-        distance = grid - peak
-        inside = (grid >= first) & (grid < end)
-        profile = jnp.where(inside, jnp.exp(-(distance**2) / (2 * self.sigma**2)), 0)
-        rows = jnp.where(weights[:, None, :] > 0, profile[..., 1], 0)
-        return rows[:, :, None, :] * profile[:, None, :, :, 0]
+        return official_gaussians(points, jnp.asarray(weights) > 0, size, self.sigma)
 
     def decode(self, heatmaps):
         """The centre of the highest cell, a quarter cell toward its higher neighbours.
@@ -64,13 +50,26 @@ class OfficialCodec:
           points: (N, L, 2), heatmap pixels.
           scores: (N, L), the highest values.
         """
-        height, width = heatmaps.shape[1:3]
-        x, y, scores = peak_cells(heatmaps)
-        inner = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
+        return quarter_shift(heatmaps, first=1)
 
-        near_x = x[:, None] + np.array([1, -1, 0, 0])[:, None]
-        near_y = y[:, None] + np.array([0, 0, 1, -1])[:, None]
-        right, left, below, above = jnp.moveaxis(cell_values(heatmaps, near_x, near_y), 1, 0)
-        shift = jnp.stack([jnp.sign(right - left), jnp.sign(below - above)], axis=-1)
-        points = jnp.stack([x, y], axis=-1) + 0.5 + jnp.where(inner[..., None], 0.25 * shift, 0)
-        return jnp.where(scores[..., None] > 0, points, -0.5).astype(scores.dtype), scores
+
+def quarter_shift(heatmaps, first):
+    """Centres of the highest cells, moved a quarter cell along each axis toward higher neighbours.
+
+    Args:
+      heatmaps: (N, H, W, L).
+      first: row and column from which on a cell is moved; in the last ones it never is.
+
+    Returns:
+      points (N, L, 2), heatmap pixels, -0.5 without a positive value; scores (N, L).
+    """
+    height, width = heatmaps.shape[1:3]
+    x, y, scores = peak_cells(heatmaps)
+    inner = (x >= first) & (x <= width - 2) & (y >= first) & (y <= height - 2)
+
+    near_x = x[:, None] + np.array([1, -1, 0, 0])[:, None]
+    near_y = y[:, None] + np.array([0, 0, 1, -1])[:, None]
+    right, left, below, above = jnp.moveaxis(cell_values(heatmaps, near_x, near_y), 1, 0)
+    shift = jnp.stack([jnp.sign(right - left), jnp.sign(below - above)], axis=-1)
+    points = jnp.stack([x, y], axis=-1) + 0.5 + jnp.where(inner[..., None], 0.25 * shift, 0)
+    return jnp.where(scores[..., None] > 0, points, -0.5).astype(scores.dtype), scores

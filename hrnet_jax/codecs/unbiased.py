@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hrnet_jax.codecs.gaussians import continuous_gaussians
 from hrnet_jax.codecs.peaks import cell_values, check_sigma, peak_cells
 from hrnet_jax.errors import HRNetError
 
@@ -58,13 +59,8 @@ class UnbiasedCodec:
         Returns:
           (N, size, size, L), of the points' dtype; 1 where a point is a cell's centre.
         """
-        points = jnp.asarray(points)
         shown = jnp.asarray(weights) > 0
-        points = jnp.where(shown[..., None], points, 0)
-        centres = jnp.arange(size, dtype=points.dtype)[:, None, None] + 0.5
-        profile = jnp.exp(-((centres - points[:, None]) ** 2) / (2 * self.sigma**2))
-        rows = jnp.where(shown[:, None], profile[..., 1], 0)
-        return rows[:, :, None, :] * profile[:, None, :, :, 0]
+        return continuous_gaussians(jnp.asarray(points), shown, size, self.sigma)
 
     def decode(self, heatmaps):
         """The top of the Gaussian through the cells about the highest one.

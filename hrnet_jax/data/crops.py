@@ -1,4 +1,4 @@
-"""Square face crops: the official one, and one affine warp in continuous coordinates."""
+"""Square face crops: the official one, and one affine warp in continuous or index coordinates."""
 
 import cv2
 import numpy as np
@@ -88,6 +88,24 @@ def affine_crop(image, matrix, size) -> np.ndarray:
     # OpenCV counts from pixel centres: index = continuous coordinate - 0.5, on both sides.
     back[:, 2] += back[:, :2] @ [0.5, 0.5] - 0.5
     return cv2.warpAffine(region, back, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def index_crop(image, matrix, size) -> np.ndarray:
+    """One bilinear warp of the image by mmpose's rules, without antialiasing.
+
+    Args:
+      image: (H, W, 3) uint8, RGB.
+      matrix: (2, 3), image pixels -> crop pixels, in index coordinates: pixel k lies at k in both.
+      size: side of the crop.
+
+    Returns:
+      (size, size, 3) uint8; black where the crop leaves the image.
+
+    Raises:
+      HRNetError: the image is not (H, W, 3) uint8.
+    """
+    image = np.ascontiguousarray(_check_image(image))
+    return cv2.warpAffine(image, np.asarray(matrix, np.float64), (size, size))
 
 
 # Bilinear interpolation reads the 2 x 2 nearest pixels, which is enough for mild shrinking only.

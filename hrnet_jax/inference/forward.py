@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hrnet_jax.models import normalise_images
@@ -15,17 +16,20 @@ def make_forward(model, protocol: Protocol, scheme: Scheme) -> Callable:
 
     `images` is uint8 (N, S, S, 3) RGB, crops of `protocol`; `points` (N, L, 2) in heatmap pixels
     and `scores` (N, L), the heatmap maxima. With the protocol's flip test the heatmaps are the mean
-    of those of the crop and those of its mirror image, mirrored back.
+    of those of the crop and those of its mirror image, mirrored back (and shifted, with
+    `flip_shift`).
     """
     permutation = np.asarray(scheme.flip_permutation)
 
     @jax.jit
     def forward(variables, images):
         images = normalise_images(images)
-        heatmaps = model.apply(variables, images)
+        outputs = model.apply(variables, images)  # heatmaps; with the HIH head two kinds of them
         if protocol.flip_test:
-            mirrored = model.apply(variables, images[:, :, ::-1])
-            heatmaps = (heatmaps + mirrored[:, :, ::-1, permutation]) / 2
-        return protocol.codec.decode(heatmaps)
+            mirrored = model.apply(variables, images[:, :, ::-1])[:, :, ::-1, permutation]
+            if protocol.flip_shift:  # column j becomes that of j - 1, the first one keeps its own
+                mirrored = jnp.concatenate([mirrored[:, :, :1], mirrored[:, :, :-1]], axis=2)
+            outputs = (outputs + mirrored) / 2
+        return protocol.codec.decode(outputs)
 
     return forward

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hrnet_jax
-from hrnet_jax.config import plain
+from hrnet_jax.config import default_config, plain
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.augment import Augmentation
 from hrnet_jax.data.sources import describe_split, open_split
@@ -28,6 +28,7 @@ from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import Logs
+from hrnet_jax.training.losses import get_loss
 from hrnet_jax.training.step import make_train_step
 from hrnet_jax.weights.convert import load_backbone
 
@@ -77,7 +78,8 @@ def train(config, workdir: str | Path) -> dict:
     model = build_model(config, scheme)
     forward = make_forward(model, protocol, scheme)
     optimiser = train_state.create_optimiser(config, steps_per_epoch)
-    train_step = make_train_step(model, protocol.codec, optimiser)
+    loss = get_loss(config.train.loss, protocol.codec)
+    train_step = make_train_step(model, protocol.codec, optimiser, loss)
     claim_workdir(workdir, config)
     variables, origin = initial_variables(config, model, protocol)
     state = jax.device_put(train_state.create_state(variables, optimiser), replicated)
@@ -159,7 +161,8 @@ def claim_workdir(workdir: Path, config) -> None:
     if any((workdir / "checkpoints").glob("[0-9]*")):
         wanted = flatten(plain(config))
         try:
-            found = flatten(json.loads(path.read_text()))
+            # A setting that the earlier version did not have yet had what is now its default.
+            found = flatten(plain(default_config())) | flatten(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
         other = [

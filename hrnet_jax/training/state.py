@@ -37,9 +37,10 @@ def learning_rate(config, steps_per_epoch: int) -> optax.Schedule:
 
     "step" is the official one: epoch e (0-based) has learning_rate * gamma ** (number of milestones
     <= e), as PyTorch <= 1.0 computed it. "cosine" falls to 0 at the last step.
+    A warm-up takes the place of the schedule's first steps.
     """
     train = config.train
-    warmup = round(train.warmup_epochs * steps_per_epoch)
+    warmup = train.warmup_steps or round(train.warmup_epochs * steps_per_epoch)
     if train.schedule == "step":
         boundaries = {epoch * steps_per_epoch - warmup: train.gamma for epoch in train.milestones}
         schedule = optax.piecewise_constant_schedule(train.learning_rate, boundaries)
@@ -50,7 +51,8 @@ def learning_rate(config, steps_per_epoch: int) -> optax.Schedule:
         raise HRNetError(f"unknown train.schedule {train.schedule!r}: choose 'step' or 'cosine'")
     if not warmup:
         return schedule
-    ramp = optax.linear_schedule(0.0, train.learning_rate, warmup)
+    start = train.warmup_start * train.learning_rate
+    ramp = optax.linear_schedule(start, train.learning_rate, warmup)
     return optax.join_schedules([ramp, schedule], [warmup])
 
 

@@ -59,8 +59,10 @@ def seeded_output(name, outputs, size):
     variables = convert.to_flax(state, table)
     images = seeded_image((2, 3, size, size), "a").transpose(0, 2, 3, 1)
     with jax.default_matmul_precision("highest"):
-        model = hrnet_jax.create_model(name)
-        return jax.jit(model.apply)(variables, jnp.asarray(images))
+        lowered = jax.jit(hrnet_jax.create_model(name).apply).lower(variables, jnp.asarray(images))
+        # one run: an optimised program takes longer to compile than it saves
+        run = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+        return run(variables, jnp.asarray(images))
 
 
 def check_close(ours, expected):
@@ -171,17 +173,8 @@ def test_arguments_that_do_not_fit(arguments, message):
 )
 def test_published_momentum(name, momentum):
     model = hrnet_jax.create_model(name)
-    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
-
-    @jax.jit
-    def statistics(key):
-        variables = model.init(key, images)
-        _, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        return updates["batch_stats"]["backbone"]
-
-    stem = statistics(jax.random.key(0))
-    stem = stem["bn1"] if "bn1" in stem else stem["stem_conv"]["bn"]
-    assert momentum <= float(stem["var"].min()) and float(stem["var"].max()) < momentum + 0.05
+    for part in (model.backbone, model.head):
+        assert part.norm(use_running_average=True).momentum == momentum
 
 
 # Upsampling

@@ -4,21 +4,21 @@
     loaded = load("runs/wflw")          # loaded.model, loaded.variables, loaded.metadata
 
 Tensors are named by their path: "params/backbone/conv1/kernel", "batch_stats/backbone/bn1/mean".
-Metadata is JSON in the file's header: {"format": 1, "version", "model": {"name", "num_landmarks"},
-"scheme", "protocol", "provenance"}.
+Metadata is JSON in the file's header: {"format": 1, "version", "model", "scheme", "protocol",
+"provenance"}; "model" holds the arguments of `create_model`: {"name", "num_landmarks"}, or {"name",
+"num_classes"}, and "head" where it is not the model's own.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
@@ -29,6 +29,8 @@ from hrnet_jax.weights.torch_file import read_safetensors
 
 FILE_NAME = "model.safetensors"
 FORMAT = 1
+
+_SAFETENSORS_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
 
 _HEADER_KEY = "hrnet_jax"
 _PACKAGE = Path(__file__).resolve().parent
@@ -45,17 +47,23 @@ class Loaded:
 
 
 def save_model(
-    path: str | Path, variables: Mapping, metadata: Mapping, dtype: str = "float32"
+    path: str | Path,
+    variables: Mapping,
+    metadata: Mapping,
+    dtype: str = "float32",
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Path:
     """Writes a model file and returns its path. A reader never sees half a file.
 
     Args:
       path: a path ending in .safetensors, or a directory that gets a `model.safetensors`.
       variables: {"params": …, "batch_stats": …}; stored in float32.
-      metadata: JSON data with at least {"model": {"name", "num_landmarks"}}; format and version
-        are added.
+      metadata: JSON data with at least {"model": …}, the arguments of `create_model`: "name", with
+        "num_landmarks" or "num_classes", and "head" where it is not the model's own; format and
+        version are added.
       dtype: "float16" stores the kernels (nearly all of the file) in half precision; biases and
         batch statistics, which may be large or tiny, stay in float32.
+      progress: wraps the list of tensors while they are written (e.g. `tqdm.tqdm`).
 
     Raises:
       HRNetError: cannot be written, or a kernel does not fit float16.
@@ -76,18 +84,39 @@ def save_model(
             array = half
         tensors[name] = array
     content = {"format": FORMAT, "version": hrnet_jax.__version__, **metadata}
-    write_safetensors(path, tensors, {_HEADER_KEY: json.dumps(content)})
+    write_safetensors(path, tensors, {_HEADER_KEY: json.dumps(content)}, progress)
     return path
 
 
-def write_safetensors(path: str | Path, tensors: Mapping, header: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: str | Path,
+    tensors: Mapping[str, np.ndarray],
+    header: Mapping[str, str],
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> None:
     """Writes NumPy arrays by name; the file appears whole or not at all.
+
+    One tensor after the other, so that a large network is not in memory once more (safetensors'
+    own writer makes two copies).
 
     Raises:
       HRNetError: cannot be written.
+      KeyError: an array is neither float64, float32, float16 nor int64.
     """
+    # Wide numbers first, so that all are aligned, which PyTorch's reader needs.
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
+    entries, position = {"__metadata__": dict(header)}, 0
+    for name, array in tensors.items():
+        offsets = [position, position + array.nbytes]
+        kind = _SAFETENSORS_DTYPES[array.dtype.name]
+        entries[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": offsets}
+        position = offsets[1]
+    head = json.dumps(entries).encode()
+    head += b" " * (-len(head) % 8)  # as safetensors does: the tensors are aligned
     with open_atomically(path, binary=True) as file:
-        file.write(safetensors.numpy.save(dict(tensors), dict(header)))
+        file.write(len(head).to_bytes(8, "little") + head)
+        for array in progress(list(tensors.values())):
+            file.write(np.ascontiguousarray(array).data)
 
 
 def load(path: str | Path, dtype=jnp.float32) -> Loaded:
@@ -108,14 +137,8 @@ def load(path: str | Path, dtype=jnp.float32) -> Loaded:
     metadata = {"scheme": None, "protocol": None, "provenance": {}} | metadata
     if not isinstance(metadata["provenance"], dict):
         raise HRNetError(f"{source}: the provenance in its metadata is not a table")
-    model_data = metadata.get("model")
-    if not isinstance(model_data, dict) or not {"name", "num_landmarks"} <= model_data.keys():
-        raise HRNetError(f"{source}: its metadata does not name the model")
-    landmarks = model_data["num_landmarks"]
-    if type(landmarks) is not int or not 0 < landmarks < 10_000:
-        raise HRNetError(f"{source}: its metadata has {landmarks!r:.80} landmarks")
     try:
-        model = create_model(str(model_data["name"]), landmarks, dtype=dtype)
+        model = create_model(**_model_arguments(metadata.get("model")), dtype=dtype)
     except HRNetError as error:
         raise HRNetError(f"{source}: {error}") from error
     _check_leaves(source, model, leaves)
@@ -181,6 +204,21 @@ def _read(path):
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise HRNetError(f"{path}: its metadata is not of format {FORMAT}: update hrnet_jax")
     return path, tensors, metadata
+
+
+def _model_arguments(data):
+    """The arguments of `create_model` in a file's metadata, checked."""
+    if not isinstance(data, dict) or "name" not in data:
+        raise HRNetError("its metadata does not name the model")
+    counts = [key for key in ("num_landmarks", "num_classes") if key in data]
+    if len(counts) != 1:
+        raise HRNetError("its metadata names neither the number of landmarks nor that of classes")
+    count = data[counts[0]]
+    if type(count) is not int or not 0 < count < 100_000:
+        raise HRNetError(f"its metadata has {count!r:.80} {counts[0].removeprefix('num_')}")
+    if not isinstance(data.get("head", ""), str):
+        raise HRNetError(f"its metadata has the head {data['head']!r:.80}")
+    return {"name": str(data["name"]), counts[0]: count, "head": data.get("head")}
 
 
 def _check_leaves(source, model, found):

@@ -136,7 +136,10 @@ def test_checkpoint_of_another_network(capsys, config_file, workdir, tmp_path):
         "--config.model.name=hrnetv2_w18",
         f"--checkpoint={workdir}",
         f"--output={tmp_path}",
-        says=["hrnetv2_tiny with 68 points", "hrnetv2_w18 with 68"],
+        says=[
+            "holds {'name': 'hrnetv2_tiny', 'num_landmarks': 68}",
+            "asks for {'name': 'hrnetv2_w18'",
+        ],
     )
 
 

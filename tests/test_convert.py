@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -14,10 +15,11 @@ import hrnet_jax
 from hrnet_jax import checkpoints, protocols
 from hrnet_jax.cli import run
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.models.variants import VARIANTS, get_variant
-from hrnet_jax.weights import convert
-from hrnet_jax.weights.names import backbone_table, face_table
+from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, get_variant
+from hrnet_jax.weights import convert, kinds, published
+from hrnet_jax.weights.names import backbone_table, face_table, hih_table, imagenet_table
 from hrnet_jax.weights.torch_file import read_torch_file
+from tests import tiny
 from tests.seeded import seeded_array, seeded_image
 from tests.torch_writer import module, torch_bytes
 
@@ -61,7 +63,7 @@ def check_parity(tmp_path, network, outputs):
     state = seeded_state(face_table(get_variant(variant), int(landmarks)))
     source.write_bytes(torch_bytes({f"module.{name}": array for name, array in state.items()}))
     result = convert.convert_file(source, tmp_path / "model")
-    assert (result.model, result.num_landmarks) == (f"hrnetv2_{variant}", int(landmarks))
+    assert (result.model, result.outputs) == (f"hrnetv2_{variant}", int(landmarks))
     assert (result.used, result.ignored) == (1839, 0)
     loaded = checkpoints.load(tmp_path / "model")
     images = seeded_image((2, 3, 64, 64), "a").transpose(0, 2, 3, 1)
@@ -176,8 +178,8 @@ def test_differences_on_the_way_back():
 
 
 def test_names_in_messages_are_escaped():
-    with pytest.raises(HRNetError, match=r"no HRNet .*a\\nb") as error:
-        convert.identify({"a\nb": np.zeros(1)})
+    with pytest.raises(HRNetError, match=r"no network of the HRNet family.*a\\nb") as error:
+        kinds.recognise({"a\nb": np.zeros(1)})
     assert "\n" not in str(error.value)
     state = zero_state(small_table()) | {"a\nb" * 1000: np.zeros(1)}
     with pytest.raises(HRNetError, match="1 unexpected") as error:
@@ -189,25 +191,108 @@ def test_names_in_messages_are_escaped():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_all_published_networks_are_recognised(name):
-    state = zero_state(face_table(get_variant(name), 31))
-    assert convert.identify(state) == (f"hrnetv2_{name}", 31)
+def test_all_published_hrnets_are_recognised(name):
+    found = kinds.recognise(zero_state(face_table(get_variant(name), 31)))
+    assert (found.model, found.outputs) == (f"hrnetv2_{name}", 31)
+    found = kinds.recognise(zero_state(imagenet_table(get_variant(name))))
+    assert (found.model, found.outputs, found.zero_biases) == (f"hrnet_{name}_imagenet", 1000, 0)
 
 
-def test_what_is_not_a_landmark_network():
+@pytest.mark.parametrize("name", HOURGLASSES)
+def test_all_published_hourglasses_are_recognised(name):
+    found = kinds.recognise(zero_state(hih_table(HOURGLASSES[name], 98)))
+    assert (found.kind.name, found.model, found.outputs) == (kinds.HIH, name, 98)
+
+
+def named(shape, *names):
+    return {name: np.zeros(shape, np.float32) for name in names}
+
+
+def test_what_cannot_be_converted_is_named():
     variant = get_variant("w18_small_v2")
     backbone = zero_state(backbone_table(variant))
-    imagenet = backbone | {"classifier.weight": np.zeros((1000, 2048), np.float32)}
+    openmmlab = {f"backbone.{name}": array for name, array in backbone.items()}
     face = zero_state(face_table(variant, 19))
     other_size = {n: a for n, a in face.items() if not n.startswith("stage3.2.")}
+    joints = named((17, 18, 1, 1), "final_layer.weight", "final_layer.bias")
+    pose = {f"keypoint_head.{name}": array for name, array in joints.items()}
+    new_pose = {f"head.{name}": array for name, array in joints.items()}
+    pretrained = named((4, 4, 1, 1), "head.0.0.0.conv1.weight", "fc.weight")
+    hourglass = named((4, 4, 1, 1), "hg.0.hg.0.0.conv1.weight", "score.0.weight")
+    first_half = {
+        n: a
+        for n, a in zero_state(hih_table(HOURGLASSES["hih_s"], 5)).items()
+        if not n.startswith("offset_head.")
+    }
     for state, message in (
-        (imagenet, r"ImageNet classification HRNet \(w18_small_v2\).*init_backbone"),
-        (backbone, "no landmark head: head.3.weight is missing"),
-        (other_size, r"none of the published sizes.*modules=\(1, 2, 2\)"),
-        ({"fc.weight": np.zeros((2, 2))}, r"no HRNet with official names: 1 tensors \(fc.weight"),
+        (
+            backbone,
+            "it is an HRNet backbone without a head that is known here; config.model.init_backbone",
+        ),
+        (openmmlab, "it is an HRNet backbone without a head that is known here"),
+        (openmmlab | pose, "it is a body-pose HRNet of mmpose 0.x"),
+        (openmmlab | new_pose, "it is a body-pose HRNet of mmpose 1.x"),
+        (backbone | joints, "it is a body-pose HRNet$"),
+        (backbone | pretrained, "it is a body-pose HRNet's ImageNet pretraining.*init_backbone"),
+        (backbone | named((3,), "last_layer.0.weight"), "it is a segmentation HRNet"),
+        (hourglass, "it is an hourglass network that is not Heatmap in Heatmap"),
+        (first_half, "it is an hourglass network that is not Heatmap in Heatmap"),
+        (
+            other_size,
+            r"of none of the published.*official facial.*modules=\(1, 2, 2\)",
+        ),
+        ({"fc.weight": np.zeros((2, 2))}, r"no network of the HRNet family: 1 tensors \(fc.weight"),
     ):
         with pytest.raises(HRNetError, match=f"w.pth .*{message}"):
-            convert.identify(state, "w.pth")
+            kinds.recognise(state, "w.pth")
+
+
+def test_a_model_that_the_file_is_not():
+    state = zero_state(small_table())
+    with pytest.raises(HRNetError, match="w.pth is of another kind than hih_s: official"):
+        kinds.recognise(state, "w.pth", "hih_s")
+    found = kinds.recognise(state, "w.pth", "hrnetv2_w18")
+    with pytest.raises(HRNetError, match="does not fit the network: tensors .* missing"):
+        convert.to_flax(found.state, face_table(get_variant("w18"), 68))
+
+
+def test_two_names_for_one_tensor():
+    state = zero_state(small_table())
+    theirs = {f"backbone.{n}": a for n, a in state.items() if not n.startswith("head.")}
+    head = {f"keypoint_head.final_layer.{n[5:]}": a for n, a in state.items() if n[:5] == "head."}
+    twice = theirs | head | {"conv1.weight": state["conv1.weight"]}
+    with pytest.raises(HRNetError, match="w.pth has two tensors for conv1.weight"):
+        kinds.recognise(twice, "w.pth")
+
+
+def test_some_of_the_optional_biases_are_no_kind():
+    state = zero_state(imagenet_table(get_variant("w18_small_v1")))
+    without = {n: a for n, a in state.items() if n not in kinds.OPTIONAL_BIASES}
+    assert kinds.recognise(without).zero_biases == 4
+    del state["final_layer.0.bias"]
+    table = imagenet_table(get_variant("w18_small_v1"))
+    with pytest.raises(HRNetError, match=r"tensors 1 missing \(final_layer.0.bias\)"):
+        convert.to_flax(kinds.recognise(state).state, table)
+
+
+def test_unused_layers_are_made_anew():
+    table = hih_table(HOURGLASSES[tiny.HOURGLASS], 5)
+    state = seeded_state(table)
+    unused = {entry.name for entry in table if entry.layout == "unused"}
+    variables = convert.to_flax(state, table)
+    # nobody needs them, whatever they hold
+    partial = {n: a for n, a in state.items() if n not in unused}
+    jax.tree.map(np.testing.assert_array_equal, variables, convert.to_flax(partial, table))
+    back = convert.to_torch(variables, table)
+    assert list(back) == list(state)
+    for name, array in back.items():
+        if name not in unused:
+            np.testing.assert_array_equal(array, state[name])
+        elif name.endswith("num_batches_tracked"):
+            assert array.dtype == np.int64 and array == 0
+        else:
+            one = name.endswith(("bn.weight", "running_var"))
+            assert array.dtype == np.float32 and (array == one).all(), name
 
 
 # Backbones
@@ -226,7 +311,7 @@ def test_backbone_of_an_imagenet_network(tmp_path):
     path = tmp_path / "hrnet_w18_small.pth"
     path.write_bytes(torch_bytes(state | imagenet_head()))
     variables, report = convert.load_backbone(path, variant)
-    assert report == {"source": "hrnet_w18_small.pth", "used": 426, "ignored": 4}
+    assert (report["source"], report["used"], report["ignored"]) == ("hrnet_w18_small.pth", 426, 4)
     assert variables.keys() == {"params", "batch_stats"}
     assert all(part.keys() == {"backbone"} for part in variables.values())
     back = convert.to_torch(variables, backbone_table(variant))
@@ -251,6 +336,33 @@ def test_official_imagenet_file(shared, tmp_path):
     path.write_bytes(torch_bytes(state))
     _, report = convert.load_backbone(path, get_variant("w18"))
     assert (report["used"], report["ignored"]) == (1830, 126)
+    assert report["kind"] == kinds.OFFICIAL_IMAGENET
+
+
+def test_backbone_of_the_other_kinds(tmp_path):
+    variant = get_variant("w18_small_v1")
+    backbone = seeded_state(backbone_table(variant))
+    openmmlab = {f"backbone.{name}": array for name, array in backbone.items()}
+    path = tmp_path / "w.pth"
+    neck = ("neck.0.increase_layers.0.0.conv1.weight", "head.fc.weight", "head.fc.bias")
+    for state, head, kind in (
+        (openmmlab, named((3,), *neck), kinds.MMPRETRAIN),
+        (openmmlab, named((3,), "keypoint_head.final_layer.3.weight"), kinds.MMPOSE_0),
+        (backbone, named((3,), "head.0.0.0.conv1.weight", "head.1.0.bias", "fc.weight"), "a body"),
+        (openmmlab, {}, "an HRNet backbone without a head"),
+    ):
+        path.write_bytes(torch_bytes(state | head))
+        variables, report = convert.load_backbone(path, variant)
+        assert report["kind"].startswith(kind)
+        assert (report["used"], report["ignored"]) == (426, len(head))
+        kernel = variables["params"]["backbone"]["conv1"]["kernel"]
+        np.testing.assert_array_equal(kernel, backbone["conv1.weight"].transpose(2, 3, 1, 0))
+    path.write_bytes(torch_bytes(openmmlab | named((3,), "keypoint_head.final_layer.weight")))
+    with pytest.raises(HRNetError, match="no backbone to start from: it is a body-pose HRNet of"):
+        convert.load_backbone(path, variant)
+    path.write_bytes(torch_bytes({"fc.weight": np.zeros(3, np.float32)}))
+    with pytest.raises(HRNetError, match="no backbone .*: it is no network of the HRNet family"):
+        convert.load_backbone(path, variant)
 
 
 # Files and metadata
@@ -270,6 +382,38 @@ def test_metadata(tmp_path, small_file):
     }
     assert provenance["source"] == "model_best.pth" and len(provenance["sha256"]) == 64
     assert (provenance["tensors_used"], provenance["tensors_ignored"]) == (435, 0)
+    assert provenance["kind"] == kinds.OFFICIAL_FACE and "research" in provenance["licence"]
+
+
+def test_metadata_of_a_classifier(tmp_path):
+    state = seeded_state(imagenet_table(get_variant("w18_small_v1"), 10))
+    for name in kinds.OPTIONAL_BIASES:
+        del state[name]
+    source = tmp_path / "w.pth"
+    source.write_bytes(torch_bytes(state | named((3,), "classifier_ema.weight")))
+    with pytest.raises(HRNetError, match=r"1 unexpected \(classifier_ema.weight\)"):
+        convert.convert_file(source, tmp_path / "model")
+    source.write_bytes(torch_bytes(state))
+    with pytest.raises(HRNetError, match="has no landmark scheme"):
+        convert.convert_file(source, tmp_path / "model", scheme="wflw")
+    done = convert.convert_file(source, tmp_path / "model")
+    assert (done.used, done.ignored, done.zero_biases, done.outputs) == (548, 0, 4, 10)
+    metadata = checkpoints.load(tmp_path / "model").metadata
+    assert metadata["model"] == {"name": "hrnet_w18_small_v1_imagenet", "num_classes": 10}
+    assert metadata["scheme"] is None and metadata["protocol"] is None
+    published = [entry["name"] for entry in metadata["provenance"]["published"]]
+    assert published == ["timm-hrnet_w18_small.ms_in1k"]
+    assert convert.export_torch(tmp_path / "model", tmp_path / "out.safetensors") == 552
+    exported = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    for name, array in state.items():
+        np.testing.assert_array_equal(exported[name], array)
+
+
+def test_published_figures_of_the_official_network():
+    (found,) = published.expected(kinds.OFFICIAL_FACE, "hrnetv2_w18", "wflw")
+    assert found["metrics"]["NME"] == 4.60 and found["protocol"] == "official"
+    names = [e["name"] for e in published.expected(kinds.MMPOSE_1, "hrnetv2_w18", "wflw")]
+    assert names == ["mmpose-wflw", "mmpose-wflw-dark", "mmpose-wflw-awing"]
 
 
 def test_scheme_and_protocol(tmp_path):
@@ -287,7 +431,7 @@ def test_scheme_and_protocol(tmp_path):
     assert checkpoints.load(out).metadata["protocol"] == own.to_dict()
     with pytest.raises(HRNetError, match="w.pth does not fit the network: tensors .* missing"):
         convert.convert_file(source, out, model="hrnetv2_w18")
-    with pytest.raises(HRNetError, match="no PyTorch names for a model 'w18'"):
+    with pytest.raises(HRNetError, match="unknown model 'w18'"):
         convert.convert_file(source, out, model="w18")
 
 
@@ -298,6 +442,20 @@ def test_never_over_the_source(tmp_path, small_file):
         convert.convert_file(source, tmp_path / "." / "w.safetensors")
 
 
+def test_conversion_makes_no_copies(tmp_path):
+    """The file is in memory once: a network is views of it until its tensors are written."""
+    source = tmp_path / "w.pth"
+    source.write_bytes(torch_bytes(zero_state(imagenet_table(get_variant("w18_small_v1")))))
+    size = source.stat().st_size
+    tracemalloc.start()
+    try:
+        convert.convert_file(source, tmp_path / "model")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 50e6 and peak < 1.6 * size  # the largest tensor is a third of this file
+
+
 # The command
 
 
@@ -306,7 +464,8 @@ def test_command(tmp_path, small_file, capsys):
     assert run("convert", [str(small_file), str(model)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith(f'read {small_file}: zip, "state_dict", a pickled torch.nn')
-    assert printed[1] == "recognised hrnetv2_w18_small_v1 with 68 landmarks (300w)"
+    recognised = "recognised hrnetv2_w18_small_v1 with 68 landmarks (300w): "
+    assert printed[1] == recognised + kinds.OFFICIAL_FACE
     assert printed[2] == f"wrote {model}/model.safetensors: 435 tensors used, 0 ignored"
     assert run("convert", ["--to-torch", str(model), str(out)]) == 0
     assert "435 tensors" in capsys.readouterr().out

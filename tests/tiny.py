@@ -8,11 +8,13 @@ from PIL import Image
 
 from hrnet_jax.config import default_config
 from hrnet_jax.data.records import Records, write_csv
-from hrnet_jax.models.variants import VARIANTS, HRNetVariant
+from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, HourglassVariant, HRNetVariant
 from hrnet_jax.protocols import float_protocol
 
 VARIANTS["tiny"] = HRNetVariant(2, 1, 2, modules=(1, 1, 1), blocks=1)
+HOURGLASSES["hih_tiny"] = HourglassVariant(stacks=2, width=16)
 MODEL = "hrnetv2_tiny"
+HOURGLASS = "hih_tiny"
 
 
 def write_dataset(folder, train=12, valid=6, num_landmarks=68, seed=0):

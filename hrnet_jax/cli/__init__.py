@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a network from a config",
     "evaluate": "score a checkpoint, or anybody's predictions, against annotations",
     "convert": "convert PyTorch weights to a checkpoint and back",
+    "weights": "list the published checkpoints, or download one",
     "predict": "find landmarks in pictures and draw them",
     "export": "write a checkpoint as one small file with a model card",
     "demo": "train, evaluate and draw on rendered faces: no download",

@@ -1,22 +1,26 @@
 """`convert_torch_weights.py`: PyTorch weights to a model of hrnet_jax, and back."""
 
+import functools
+
 from hrnet_jax.cli.parser import Parser
 
 EPILOG = """\
 examples:
   python convert_torch_weights.py HR18-WFLW.pth models/wflw
   python predict.py face.jpg --checkpoint=models/wflw --output=predictions
+  python convert_torch_weights.py hrnetv2_w18_imagenet_pretrained.pth models/imagenet_w18
   python convert_torch_weights.py --to-torch runs/wflw wflw.safetensors
 
-SOURCE may be a .pth, .pth.tar, .pt or .safetensors file of the official facial-landmark code. It is
-read without PyTorch, and nothing in it is executed.
+SOURCE may be a .pth, .pth.tar, .pt or .safetensors file of the official facial-landmark or
+classification code, timm, mmpretrain, mmpose (0.x and 1.x, facial landmarks) or Heatmap in Heatmap:
+its tensors tell which. It is read without PyTorch, and nothing in it is executed.
 """
 
 
 def main(argv: list[str]) -> int:
     parser = Parser(
         "convert_torch_weights.py",
-        "Convert PyTorch facial-landmark weights to a model of hrnet_jax, and back.",
+        "Convert PyTorch weights of the HRNet family to hrnet_jax, and back.",
         EPILOG,
     )
     parser.add_argument("source", metavar="SOURCE", help="a PyTorch file; with --to-torch a model")
@@ -42,15 +46,28 @@ def main(argv: list[str]) -> int:
     if arguments.to_torch and (arguments.model != "auto" or arguments.scheme):
         parser.error("--to-torch takes no --model and no --scheme: the checkpoint says both")
 
+    from tqdm import tqdm
+
     from hrnet_jax.weights.convert import convert_file, export_torch
 
     if arguments.to_torch:
         count = export_torch(arguments.source, arguments.destination)
         print(f"wrote {arguments.destination}: {count} tensors with official PyTorch names")
         return 0
-    done = convert_file(arguments.source, arguments.destination, arguments.model, arguments.scheme)
+    progress = functools.partial(tqdm, desc="converting", unit="tensor", disable=None)
+    done = convert_file(
+        arguments.source,
+        arguments.destination,
+        arguments.model,
+        arguments.scheme,
+        progress=progress,
+    )
     print(f"read {arguments.source}: {done.container}")
-    scheme = done.scheme or "of no known scheme"
-    print(f"recognised {done.model} with {done.num_landmarks} landmarks ({scheme})")
-    print(f"wrote {done.destination}: {done.used} tensors used, {done.ignored} ignored")
+    if done.model.endswith("_imagenet"):
+        outputs = f"{done.outputs} classes"
+    else:
+        outputs = f"{done.outputs} landmarks ({done.scheme or 'of no known scheme'})"
+    print(f"recognised {done.model} with {outputs}: {done.kind}")
+    zeros = f"; {done.zero_biases} biases that it lacks are zero" if done.zero_biases else ""
+    print(f"wrote {done.destination}: {done.used} tensors used, {done.ignored} ignored{zeros}")
     return 0

@@ -66,15 +66,15 @@ def evaluate_checkpoint(config, arguments) -> None:
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme
+    from hrnet_jax.training.loop import describe_model
 
     loaded = load(arguments.checkpoint)
     scheme = get_scheme(config.scheme)
     model = loaded.metadata["model"]
-    wanted = {"name": config.model.name, "num_landmarks": scheme.num_landmarks}
+    wanted = describe_model(config, scheme)
     if model != wanted:
         raise HRNetError(
-            f"{arguments.checkpoint} holds {model['name']} with {model['num_landmarks']} points; "
-            f"the config asks for {wanted['name']} with {wanted['num_landmarks']}: use its own "
+            f"{arguments.checkpoint} holds {model}; the config asks for {wanted}: use its own "
             "config, or set --config.model.name"
         )
     stored = arguments.protocol == "checkpoint" and loaded.metadata["protocol"]

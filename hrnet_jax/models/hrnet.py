@@ -12,6 +12,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
+from hrnet_jax.models.features import Features
 from hrnet_jax.models.layers import BasicBlock, Bottleneck, ConvNorm, upsample
 from hrnet_jax.models.variants import HRNetVariant
 
@@ -20,14 +21,15 @@ class ExchangeModule(nn.Module):
     """`blocks` BasicBlocks on each branch, then multi-resolution fusion.
 
     Branch i of the output is ReLU(sum over j of branch j brought to resolution and channels of i):
-    from a lower resolution by 1x1 convolution and bilinear upsampling, from a higher one by a chain
-    of stride-2 3x3 convolutions, of which only the last changes the channels and has no ReLU.
+    from a lower resolution by 1x1 convolution and `upsample`, from a higher one by a chain of
+    stride-2 3x3 convolutions, of which only the last changes the channels and has no ReLU.
     """
 
     blocks: int
     conv: Callable
     norm: Callable
     block: Callable = BasicBlock
+    upsample: Callable = upsample
 
     @nn.compact
     def __call__(self, branches: list[jax.Array]) -> list[jax.Array]:
@@ -44,7 +46,7 @@ class ExchangeModule(nn.Module):
         for j, x in enumerate(branches):
             if j > i:
                 x = self.conv_norm(target.shape[-1], name=f"fuse{i}_{j}")(x)
-                x = upsample(x, target.shape[1:3])
+                x = self.upsample(x, target.shape[1:3])
             for k in range(i - j):
                 last = k == i - j - 1
                 x = self.conv_norm(
@@ -67,16 +69,19 @@ class HRNet(nn.Module):
     Shapes: (N, H/4, W/4, C), (N, H/8, W/8, 2C), (N, H/16, W/16, 4C), (N, H/32, W/32, 8C), each size
     rounded up; any input size works. `conv` and `norm` are constructors with everything but
     shapes and names bound; `norm` takes `use_running_average`. `remat` recomputes the residual
-    blocks in the backward pass: less memory, about a third more arithmetic.
+    blocks in the backward pass: less memory, about a third more arithmetic. `upsample` brings
+    lower-resolution branches up where modules fuse them: bilinear in the published landmark
+    networks, nearest in the classification networks.
     """
 
     variant: HRNetVariant
     conv: Callable
     norm: Callable
     remat: bool = False
+    upsample: Callable = upsample
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
+    def __call__(self, x: jax.Array, train: bool = False) -> Features:
         conv, variant = self.conv, self.variant
 
         def norm(**kwargs):
@@ -102,6 +107,8 @@ class HRNet(nn.Module):
             if stage > 2:  # a new branch, from the lowest resolution so far
                 branches.append(transition(stage - 1, stage - 1, branches[-1], 2))
             for m in range(modules):
-                name = f"stage{stage}_{m}"
-                branches = ExchangeModule(variant.blocks, conv, norm, basic, name=name)(branches)
-        return branches
+                module = ExchangeModule(
+                    variant.blocks, conv, norm, basic, self.upsample, name=f"stage{stage}_{m}"
+                )
+                branches = module(branches)
+        return Features(branches)

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -27,6 +28,41 @@ def normalise_images(images: jax.Array) -> jax.Array:
 def upsample(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Bilinear resize of (N, h, w, C) to `size`, as PyTorch with align_corners=False."""
     return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "linear")
+
+
+def upsample_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Nearest-neighbour resize of (N, h, w, C) to `size`, as PyTorch for whole factors."""
+    return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "nearest")
+
+
+def upsample_aligned(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Bilinear resize of (N, h, w, C) to `size`, as PyTorch with align_corners=True.
+
+    The centres of the corner cells stay corners, which `jax.image.resize` cannot do; so one matrix
+    product along each axis.
+    """
+    rows, columns = (
+        _aligned_weights(before, after, x.dtype)
+        for before, after in zip(x.shape[1:3], size, strict=True)
+    )
+    return jnp.einsum("ah,bw,nhwc->nabc", rows, columns, x)
+
+
+def _aligned_weights(before, after, dtype):
+    """(after, before) interpolation weights: cell i looks at i * (before - 1) / (after - 1)."""
+    position = np.arange(after) * ((before - 1) / max(after - 1, 1))
+    distance = np.abs(position[:, None] - np.arange(before))
+    return jnp.asarray(np.maximum(0, 1 - distance), dtype)
+
+
+def torch_bias(fan_in: int) -> Callable:
+    """PyTorch's default bias initialiser: uniform within +-1 / sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
 
 
 class Conv(nn.Conv):
@@ -94,9 +130,10 @@ class BatchNorm(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, and ReLU unless `relu` is False.
+    """Convolution (without bias, unless told), batch normalisation, and ReLU unless told.
 
-    A 3x3 kernel pads 1 on every side, also at stride 2, as PyTorch does ("SAME" would not).
+    A 3x3 kernel pads 1 on every side (a 7x7 kernel 3), also at stride 2, as PyTorch does ("SAME"
+    would not).
     """
 
     features: int
@@ -105,17 +142,20 @@ class ConvNorm(nn.Module):
     kernel: int = 1
     stride: int = 1
     relu: bool = True
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         pad = self.kernel // 2
+        bias = {"bias_init": torch_bias(x.shape[-1] * self.kernel**2)} if self.use_bias else {}
         x = self.conv(
             self.features,
             (self.kernel, self.kernel),
             strides=self.stride,
             padding=((pad, pad), (pad, pad)),
-            use_bias=False,
+            use_bias=self.use_bias,
             name="conv",
+            **bias,
         )(x)
         x = self.norm(name="bn")(x)
         return nn.relu(x) if self.relu else x

@@ -1,4 +1,4 @@
-"""The published HRNet sizes, as data."""
+"""The published sizes of HRNet and of the stacked hourglass, as data."""
 
 import dataclasses
 
@@ -29,6 +29,24 @@ VARIANTS = {
     "w18_small_v1": HRNetVariant(16, 1, 32, modules=(1, 1, 1), blocks=2),
     "w18_small_v2": HRNetVariant(18, 2, 64, modules=(1, 3, 2), blocks=2),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class HourglassVariant:
+    """One stacked hourglass of Heatmap in Heatmap (Lan et al. 2021; 4.1 of the project's FACTS).
+
+    Attributes:
+      stacks: number of hourglasses, each with its heatmaps.
+      width: channels of the features; the stem has a quarter, then half of them.
+      depth: number of times an hourglass halves its input.
+    """
+
+    stacks: int
+    width: int = 256
+    depth: int = 4
+
+
+HOURGLASSES = {"hih_s": HourglassVariant(stacks=2), "hih_b": HourglassVariant(stacks=4)}
 
 
 def get_variant(name: str) -> HRNetVariant:

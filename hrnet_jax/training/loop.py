@@ -21,6 +21,7 @@ from hrnet_jax.evaluation.evaluate import predict_records
 from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.files import open_atomically
 from hrnet_jax.inference.forward import make_forward
+from hrnet_jax.models import model_head
 from hrnet_jax.models.layers import BatchNorm
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
@@ -228,6 +229,16 @@ def check_batches(batches: pipeline.TrainBatches, devices: int) -> None:
         )
 
 
+def describe_model(config, scheme) -> dict:
+    """The network of `config.model` as checkpoints name it: the codec tells which head it has."""
+    name = config.model.name
+    head = "hih" if config.protocol.codec.name == "hih" else "heatmap"
+    if model_head(name) == "classification":
+        raise HRNetError(f"{name} tells classes, not landmarks: choose hrnetv2_* or hih_*")
+    description = {"name": name, "num_landmarks": scheme.num_landmarks}
+    return description if head == model_head(name) else description | {"head": head}
+
+
 def build_model(config, scheme):
     """The network of `config.model` with the scheme's number of landmarks."""
     if config.model.dtype not in ("float32", "bfloat16", "float64"):
@@ -237,8 +248,7 @@ def build_model(config, scheme):
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise HRNetError("model.dtype = float64 needs the environment variable JAX_ENABLE_X64=1")
     return hrnet_jax.create_model(
-        config.model.name,
-        scheme.num_landmarks,
+        **describe_model(config, scheme),
         dtype=jnp.dtype(config.model.dtype),
         norm=functools.partial(BatchNorm, momentum=config.model.norm_momentum),
         init=config.model.init,
@@ -256,6 +266,8 @@ def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:
     source = config.model.init_backbone
     if not source:
         return variables, f"fresh parameters ({config.model.init} initialisation)"
+    if not config.model.name.startswith("hrnetv2_"):
+        raise HRNetError(f"model.init_backbone is for hrnetv2_*, not {config.model.name}")
     variant = get_variant(config.model.name.removeprefix("hrnetv2_"))
     loaded, report = load_backbone(source, variant)
     for part in ("params", "batch_stats"):
@@ -272,7 +284,7 @@ def run_metadata(config, scheme, protocol: Protocol, records) -> dict:
     """What `hrnet_jax.load` tells about a checkpoint of this run."""
     return {
         "format": 1,
-        "model": {"name": config.model.name, "num_landmarks": scheme.num_landmarks},
+        "model": describe_model(config, scheme),
         "scheme": scheme.name,
         "protocol": protocol.to_dict(),
         "provenance": {

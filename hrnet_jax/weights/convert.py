@@ -6,7 +6,7 @@ export_torch("runs/wflw", "wflw.safetensors")           # for PyTorch users
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import hrnet_jax
 from hrnet_jax import checkpoints
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.models.variants import VARIANTS, HRNetVariant
+from hrnet_jax.models.variants import HRNetVariant
 from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.weights import kinds, published
 from hrnet_jax.weights.names import Entry, backbone_table, model_table
 from hrnet_jax.weights.torch_file import read_weight_file
-
-# The parts of a whole network that a new network's backbone leaves behind.
-CLASSIFICATION_HEAD = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
-LANDMARK_HEAD = ("head.",)
 
 _TO_FLAX = {"conv": (2, 3, 1, 0), "linear": (1, 0), "vector": None}
 _TO_TORCH = {"conv": (3, 2, 0, 1), "linear": (1, 0), "vector": None}
@@ -30,14 +27,27 @@ _TO_TORCH = {"conv": (3, 2, 0, 1), "linear": (1, 0), "vector": None}
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What `convert_file` recognised and wrote."""
+    """What `convert_file` recognised and wrote.
 
+    Attributes:
+      kind: what the file is, in words.
+      model: name of the model.
+      outputs: number of its landmarks, or of its classes.
+      scheme: landmark scheme, if any.
+      container: how the tensors lay in the file, in words.
+      used, ignored: number of the file's tensors.
+      zero_biases: number of biases that the file lacks and that became zeros.
+      destination: the file written.
+    """
+
+    kind: str
     model: str
-    num_landmarks: int
+    outputs: int
     scheme: str | None
     container: str
     used: int
     ignored: int
+    zero_biases: int
     destination: Path
 
 
@@ -48,6 +58,9 @@ def to_flax(
     source: str | Path = "the state dict",
 ) -> dict:
     """Returns Flax variables {"params": …, "batch_stats": …} with float32 NumPy leaves.
+
+    The leaves are views of the state dict where its dtype and finiteness allow: no second copy of
+    a large network in memory.
 
     Args:
       state: tensors by PyTorch name. PyTorch's batch counters may be missing.
@@ -72,7 +85,7 @@ def to_flax(
             problems["of a wrong shape"].append(f"{entry.name}: {shapes}")
         else:
             with np.errstate(over="ignore"):  # float64 too large becomes inf: reported
-                array = state[entry.name].astype(np.float32)
+                array = state[entry.name].astype(np.float32, copy=False)
             if not np.isfinite(array).all():
                 problems["not finite"].append(entry.name)
             leaves[entry.path] = _transposed(array, _TO_FLAX[entry.layout])
@@ -83,7 +96,9 @@ def to_flax(
 def to_torch(variables: Mapping, table: list[Entry]) -> dict[str, np.ndarray]:
     """Returns the PyTorch state dict, in the official order; the exact inverse of `to_flax`.
 
-    Leaves keep their dtype. The batch counters of PyTorch's BatchNorm are int64 zeros.
+    Leaves keep their dtype. What Flax does not keep is made anew: the batch counters of PyTorch's
+    BatchNorm are int64 zeros; layers that PyTorch has and never uses (skip layers of the hourglass)
+    get zero kernels and the statistics of a fresh BatchNorm, mean 0 and variance 1.
 
     Raises:
       HRNetError: leaves missing, unexpected or of a wrong shape: all in one message.
@@ -95,14 +110,14 @@ def to_torch(variables: Mapping, table: list[Entry]) -> dict[str, np.ndarray]:
     state = {}
     for entry in table:
         if entry.path is None:
-            state[entry.name] = np.zeros((), np.int64)
+            state[entry.name] = _fresh(entry)
         elif entry.path not in leaves:
             problems["missing"].append("/".join(entry.path))
         else:
             array = np.asarray(leaves[entry.path])
             axes = _TO_TORCH[entry.layout]
             if axes is None or array.ndim == len(axes):
-                array = _transposed(array, axes)
+                array = np.ascontiguousarray(_transposed(array, axes))
             if array.shape != entry.shape:
                 problems["of a wrong shape"].append("/".join(entry.path))
             state[entry.name] = array
@@ -111,95 +126,51 @@ def to_torch(variables: Mapping, table: list[Entry]) -> dict[str, np.ndarray]:
 
 
 def _transposed(array, axes):
-    return np.array(array if axes is None else array.transpose(axes), order="C")
+    return array if axes is None else array.transpose(axes)
 
 
-def identify(
-    state: Mapping[str, np.ndarray], source: str | Path = "the state dict"
-) -> tuple[str, int]:
-    """Returns the model name and number of landmarks of a facial-landmark state dict.
-
-    Told by the tensors' names and shapes alone, for all published sizes.
-
-    Raises:
-      HRNetError: it is something else; the message says what it looks like.
-    """
-    variant = measure_backbone(state)
-    if variant is None:
-        first = ", ".join(ascii(name)[1:-1][:80] for name in list(state)[:3])
-        raise HRNetError(
-            f"{source} holds no HRNet with official names: {len(state)} tensors ({first}, …)"
-        )
-    name = _variant_name(variant)
-    if any(key.startswith(CLASSIFICATION_HEAD) for key in state):
-        raise HRNetError(
-            f"{source} is an ImageNet classification HRNet ({name or variant}), not a landmark "
-            "network: start training from it with init_backbone"
-        )
-    landmarks = _count_landmarks(state, source)
-    if name is None:
-        raise HRNetError(
-            f"{source} is none of the published sizes ({', '.join(VARIANTS)}): it has {variant}; "
-            "give the model to see which tensors differ"
-        )
-    return f"hrnetv2_{name}", landmarks
-
-
-def measure_backbone(state: Mapping[str, np.ndarray]) -> HRNetVariant | None:
-    """The sizes of an HRNet by its tensors; None if it is none."""
-    first, stem = state.get("transition1.0.0.weight"), state.get("layer1.0.conv1.weight")
-    if first is None or stem is None or first.ndim != 4 or stem.ndim != 4:
-        return None
-
-    def count(prefix):
-        return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-    return HRNetVariant(
-        width=first.shape[0],
-        layer1_blocks=count("layer1."),
-        layer1_width=stem.shape[0],
-        modules=(count("stage2."), count("stage3."), count("stage4.")),
-        blocks=count("stage2.0.branches.0."),
-    )
-
-
-def _variant_name(variant):
-    return next((name for name, known in VARIANTS.items() if known == variant), None)
-
-
-def _count_landmarks(state, source):
-    weight = state.get("head.3.weight")
-    if weight is None or weight.ndim != 4:
-        raise HRNetError(f"{source} has no landmark head: head.3.weight is missing")
-    return weight.shape[0]
+def _fresh(entry):
+    """The value of a tensor that Flax does not keep, as PyTorch makes it, kernels zero."""
+    if entry.name.endswith("num_batches_tracked"):
+        return np.zeros((), np.int64)
+    one = entry.name.endswith((".bn.weight", ".running_var"))
+    return np.full(entry.shape, float(one), np.float32)
 
 
 def load_backbone(path: str | Path, variant: HRNetVariant) -> tuple[dict, dict]:
     """Reads the backbone of an ImageNet or facial-landmark checkpoint, to start training from.
 
+    All kinds of `hrnet_jax.weights.kinds` that have one, whatever their head.
+
     Returns:
       ({"params": {"backbone": …}, "batch_stats": {"backbone": …}} with float32 NumPy leaves,
-      {"source": file name, "used": tensors used, "ignored": tensors of its head, left behind}):
-      1830 and 126 for an official ImageNet checkpoint of a regular width.
+      {"source": file name, "kind": what it is, "used": tensors used, "ignored": tensors of its
+      head, left behind}): 1830 and 126 for an official ImageNet checkpoint of a regular width.
 
     Raises:
-      HRNetError: unreadable, another size, or tensors that neither kind of network has.
+      HRNetError: unreadable, another size, a network of another kind, or tensors that a network of
+        its kind has not.
     """
     state = read_weight_file(path).tensors
-    found = measure_backbone(state)
+    kind = kinds.find_kind(state)
+    if kind is None or not kind.left_behind:
+        what = "no network of the HRNet family" if kind is None else kind.name
+        raise HRNetError(f"{path} has no backbone to start from: it is {what}")
+    named = kinds.official_names(state, kind, path)
+    found = kinds.measure_backbone(named)
     if found is not None and found != variant:
-        sizes = [_variant_name(v) or str(v) for v in (found, variant)]
+        sizes = [kinds.variant_name(v) or str(v) for v in (found, variant)]
         raise HRNetError(f"{path} is an HRNet {sizes[0]}: the network to train is {sizes[1]}")
     table = backbone_table(variant)
-    variables = to_flax(state, table, CLASSIFICATION_HEAD + LANDMARK_HEAD, path)
-    used, ignored = _count(state, table)
-    return variables, {"source": Path(path).name, "used": used, "ignored": ignored}
+    variables = to_flax(named, table, kind.left_behind, path)
+    used = _count_used(named, table)
+    report = {"source": Path(path).name, "kind": kind.name}
+    return variables, {**report, "used": used, "ignored": len(state) - used}
 
 
-def _count(state: Iterable[str], table):
-    names = {entry.name for entry in table}
-    used = sum(name in names for name in state)
-    return used, len(list(state)) - used
+def _count_used(state: Iterable[str], table):
+    names = {entry.name for entry in table if entry.layout != "unused"}
+    return sum(name in names for name in state)
 
 
 def convert_file(
@@ -208,15 +179,18 @@ def convert_file(
     model: str = "auto",
     scheme: str | None = None,
     protocol=None,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Conversion:
-    """Converts a PyTorch facial-landmark checkpoint into a model for `hrnet_jax.load`.
+    """Converts a PyTorch checkpoint of the HRNet family into a model for `hrnet_jax.load`.
 
     Args:
-      source: a file that `read_torch_file` reads.
+      source: a file that `read_torch_file` reads, of a kind of `hrnet_jax.weights.kinds`.
       destination: a directory, or a path ending in .safetensors (see `checkpoints.save_model`).
       model: name of the model, or "auto" to tell it by the tensors.
       scheme: landmark scheme; by default the one with that number of landmarks, if any.
-      protocol: the `Protocol` the network was trained for; by default the official one.
+      protocol: the `Protocol` the network was trained for; by default the official one for files
+        of the official code, else none.
+      progress: wraps the list of tensors that are written (e.g. `tqdm.tqdm`).
 
     Raises:
       HRNetError: unreadable, not such a network, or a scheme with another number of landmarks.
@@ -224,43 +198,62 @@ def convert_file(
     if Path(source).resolve() == Path(destination).resolve():
         raise HRNetError(f"{destination} would overwrite its source: choose another destination")
     file = read_weight_file(source)
-    if model == "auto":
-        model, num_landmarks = identify(file.tensors, source)
+    found = kinds.recognise(file.tensors, source, model)
+    table = model_table(found.model, found.outputs)
+    variables = to_flax(found.state, table, source=source)
+    if found.kind.head != "classification":
+        count = {"num_landmarks": found.outputs}
+        scheme = _choose_scheme(scheme, found.outputs, source)
+    elif scheme is None:
+        count = {"num_classes": found.outputs}
     else:
-        num_landmarks = _count_landmarks(file.tensors, source)
-    table = model_table(model, num_landmarks)
-    variables = to_flax(file.tensors, table, source=source)
-
-    if scheme is None:
-        names = [s.name for s in SCHEMES.values() if s.num_landmarks == num_landmarks]
-        scheme = names[0] if names else None
-    elif get_scheme(scheme).num_landmarks != num_landmarks:
-        expected = get_scheme(scheme).num_landmarks
-        raise HRNetError(f"{source} has {num_landmarks} landmarks: {scheme} has {expected}")
-    if protocol is None and scheme is not None:
+        raise HRNetError(f"{source} has no landmark scheme: it is of the kind {found.kind.name}")
+    if protocol is None and scheme is not None and found.kind.protocol is not None:
         from hrnet_jax import protocols
 
-        protocol = protocols.official(scheme)
+        protocol = getattr(protocols, found.kind.protocol)(scheme)
 
-    used, ignored = _count(file.tensors, table)
+    used = _count_used(found.state, table) - found.zero_biases
     with open(source, "rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     metadata = {
-        "model": {"name": model, "num_landmarks": num_landmarks},
+        "model": {"name": found.model, **count},
         "scheme": scheme,
         "protocol": protocol.to_dict() if protocol is not None else None,
         "provenance": {
             "source": Path(source).name,
             "sha256": sha256,
-            "kind": "official HRNet facial-landmark network",
+            "kind": found.kind.name,
             "container": file.container,
             "tensors_used": used,
-            "tensors_ignored": ignored,
+            "tensors_ignored": len(file.tensors) - used,
+            "biases_set_to_zero": found.zero_biases,
+            "licence": found.kind.licence,
+            "published": published.expected(found.kind.name, found.model, scheme),
             "converter": f"hrnet_jax {hrnet_jax.__version__}",
         },
     }
-    written = checkpoints.save_model(destination, variables, metadata)
-    return Conversion(model, num_landmarks, scheme, file.container, used, ignored, written)
+    return Conversion(
+        kind=found.kind.name,
+        model=found.model,
+        outputs=found.outputs,
+        scheme=scheme,
+        container=file.container,
+        used=used,
+        ignored=len(file.tensors) - used,
+        zero_biases=found.zero_biases,
+        destination=checkpoints.save_model(destination, variables, metadata, progress=progress),
+    )
+
+
+def _choose_scheme(scheme, num_landmarks, source):
+    if scheme is None:
+        names = [s.name for s in SCHEMES.values() if s.num_landmarks == num_landmarks]
+        return names[0] if names else None
+    expected = get_scheme(scheme).num_landmarks
+    if expected != num_landmarks:
+        raise HRNetError(f"{source} has {num_landmarks} landmarks: {scheme} has {expected}")
+    return scheme
 
 
 def export_torch(checkpoint: str | Path, out: str | Path) -> int:
@@ -280,6 +273,7 @@ def export_torch(checkpoint: str | Path, out: str | Path) -> int:
         raise HRNetError(f"{out}: PyTorch weights are written as a .safetensors file")
     loaded = checkpoints.load(checkpoint)
     model = loaded.metadata["model"]
-    state = to_torch(loaded.variables, model_table(model["name"], model["num_landmarks"]))
+    outputs = model.get("num_landmarks") or model["num_classes"]
+    state = to_torch(loaded.variables, model_table(model["name"], outputs, model.get("head")))
     checkpoints.write_safetensors(out, state, {"format": "pt"})
     return len(state)

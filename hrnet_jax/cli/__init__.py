@@ -41,8 +41,6 @@ def main(argv: list[str] | None = None) -> int:
 def run(command: str, argv: list[str] | None = None) -> int:
     """Runs one command. Bad input ends in one line on stderr and status 2, never a traceback."""
     argv = sys.argv[1:] if argv is None else argv
-    # TensorFlow and XLA log to stderr at import; a user's screen has no place for it.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     module = importlib.import_module(f"hrnet_jax.cli.{command}")
     try:
         return module.main(argv)

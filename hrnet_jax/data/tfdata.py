@@ -1,10 +1,15 @@
 """The tf.data input pipeline. The only module that imports TensorFlow, with its GPUs hidden."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
+
+# Its greetings on stderr; the second one also keeps its results free of oneDNN's rounding.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 try:
     import tensorflow as tf

@@ -32,6 +32,10 @@ class Records:
         the data set has no such column.
       pictures: uint8 (N, H, W, 3), RGB, of faces that were rendered instead of read: held in
         memory, under names that are no files; None otherwise.
+      subsets: named boolean masks (N,) of faces that are also measured by themselves ("pose", …).
+      rectangles: float64 (N, 4), x0, y0, x1, y1 in image pixels, the box that the data set gives;
+        None where it gives none.
+      visible: bool (N, L), False for a landmark annotated as occluded; None where not annotated.
     """
 
     names: tuple[str, ...]
@@ -41,6 +45,9 @@ class Records:
     scales: np.ndarray
     box_sizes: np.ndarray | None = None
     pictures: np.ndarray | None = None
+    subsets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    rectangles: np.ndarray | None = None
+    visible: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -48,14 +55,21 @@ class Records:
     def __getitem__(self, index) -> "Records":
         """The rows that a slice, an index array or a boolean mask selects (an int: that one)."""
         rows = np.atleast_1d(np.arange(len(self))[index])
+
+        def pick(column):
+            return None if column is None else column[rows]
+
         return Records(
             names=tuple(self.names[row] for row in rows),
             root=self.root,
             points=self.points[rows],
             centers=self.centers[rows],
             scales=self.scales[rows],
-            box_sizes=None if self.box_sizes is None else self.box_sizes[rows],
-            pictures=None if self.pictures is None else self.pictures[rows],
+            box_sizes=pick(self.box_sizes),
+            pictures=pick(self.pictures),
+            subsets={name: mask[rows] for name, mask in self.subsets.items()},
+            rectangles=pick(self.rectangles),
+            visible=pick(self.visible),
         )
 
     def path(self, i: int) -> Path:

@@ -58,9 +58,11 @@ def flip_test(protocol: dict) -> str:
 def card(name: str, metadata: dict, dtype: str) -> str:
     """The model card, in Markdown."""
     model, provenance, protocol = (metadata[key] for key in ("model", "provenance", "protocol"))
-    nme = provenance.get("nme")
+    nme, scheme = provenance.get("nme"), metadata["scheme"]
+    if isinstance(scheme, dict):  # one of a scheme file
+        scheme = scheme["name"]
     rows = {
-        "network": f"{model['name']}, {model['num_landmarks']} landmarks ({metadata['scheme']})",
+        "network": f"{model['name']}, {model['num_landmarks']} landmarks ({scheme})",
         "data": provenance["data"],
         "terms": provenance["terms"],
         "protocol": "none"

@@ -71,7 +71,8 @@ def read_table(path: str | Path, choose: Callable[[list[str]], tuple[int, list[i
     if len(header) > 1 and _is_number(header[1]):
         raise HRNetError(f"{path} has no header line: its first line already holds numbers")
     name_column, columns = choose(header)
-    pick = operator.itemgetter(*columns) if len(columns) > 1 else lambda row: [row[columns[0]]]
+    many = len(columns) > 1  # itemgetter is fast, but gives a tuple for several columns only
+    pick = operator.itemgetter(*columns) if many else lambda row: [row[c] for c in columns]
     names, lines, numbers = [], array.array("q"), array.array("d")
     for line, row in rows:
         if len(row) != len(header):

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
+import hrnet_jax.data.tfdata  # noqa: F401 (TensorFlow, quiet and without GPUs)
 from hrnet_jax.data.prepare.faces import Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.errors import HRNetError

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_jax import checkpoints
 from hrnet_jax.cli import run
 from hrnet_jax.data.images import read_image
-from hrnet_jax.inference import detector, predictor
+from hrnet_jax.inference import detector
 from tests.dots import compiled_once, dot_model, landmarks_in, picture  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -37,7 +38,7 @@ def dots(monkeypatch):
         calls.append(path)
         return dot_model()
 
-    monkeypatch.setattr(predictor, "load", load)
+    monkeypatch.setattr(checkpoints, "load", load)
     box = np.array([[35, 15, 160, 140]], np.float32)
 
     def detect(image):

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 import hrnet_jax
 from hrnet_jax import checkpoints, protocols
+from hrnet_jax.classification.preprocessing import PREPROCESSINGS
 from hrnet_jax.cli import run
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, get_variant
@@ -400,7 +401,8 @@ def test_metadata_of_a_classifier(tmp_path):
     assert (done.used, done.ignored, done.zero_biases, done.outputs) == (548, 0, 4, 10)
     metadata = checkpoints.load(tmp_path / "model").metadata
     assert metadata["model"] == {"name": "hrnet_w18_small_v1_imagenet", "num_classes": 10}
-    assert metadata["scheme"] is None and metadata["protocol"] is None
+    assert metadata["scheme"] is None and metadata["classes"] is None  # there are 10
+    assert metadata["protocol"] == PREPROCESSINGS["official"].to_dict()
     published = [entry["name"] for entry in metadata["provenance"]["published"]]
     assert published == ["timm-hrnet_w18_small.ms_in1k"]
     assert convert.export_torch(tmp_path / "model", tmp_path / "out.safetensors") == 552

@@ -381,6 +381,10 @@ def test_metadata(tmp_path, small_file):
         "scheme": "300w",
         "protocol": protocols.official("300w").to_dict(),
     }
+    assert provenance.keys() == {
+        *("source", "sha256", "kind", "container", "tensors_used", "tensors_ignored"),
+        *("biases_set_to_zero", "licence", "published", "converter"),
+    }
     assert provenance["source"] == "model_best.pth" and len(provenance["sha256"]) == 64
     assert (provenance["tensors_used"], provenance["tensors_ignored"]) == (435, 0)
     assert provenance["kind"] == kinds.OFFICIAL_FACE and "research" in provenance["licence"]
@@ -404,7 +408,11 @@ def test_metadata_of_a_classifier(tmp_path):
     assert metadata["scheme"] is None and metadata["classes"] is None  # there are 10
     assert metadata["protocol"] == PREPROCESSINGS["official"].to_dict()
     published = [entry["name"] for entry in metadata["provenance"]["published"]]
-    assert published == ["timm-hrnet_w18_small.ms_in1k"]
+    assert published == [
+        "imagenet-w18-small-v1",
+        "timm-hrnet_w18_small.ms_in1k",
+        "timm-hrnet_w18_small.gluon_in1k",
+    ]
     assert convert.export_torch(tmp_path / "model", tmp_path / "out.safetensors") == 552
     exported = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     for name, array in state.items():

@@ -14,6 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
 from hrnet_jax import checkpoints
+from hrnet_jax.classification.classes import IMAGENET_1K
+from hrnet_jax.classification.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import HRNetVariant
 from hrnet_jax.schemes import SCHEMES, get_scheme
@@ -204,10 +206,9 @@ def convert_file(
     variables = to_flax(found.state, table, source=source)
     if found.kind.head == "classification":
         if scheme is not None:
-            raise HRNetError(f"{source} has no landmark scheme: it is a {found.kind.name}")
-        from hrnet_jax.classification.classes import IMAGENET_1K
-        from hrnet_jax.classification.preprocessing import PREPROCESSINGS
-
+            raise HRNetError(
+                f"{source} has no landmark scheme: it is of the kind {found.kind.name}"
+            )
         count = {"num_classes": found.outputs}
         classes = {"classes": IMAGENET_1K if found.outputs == 1000 else None}
         protocol = protocol or PREPROCESSINGS["official"]

@@ -5,8 +5,8 @@
 
 Tensors are named by their path: "params/backbone/conv1/kernel", "batch_stats/backbone/bn1/mean".
 Metadata is JSON in the file's header: {"format": 1, "version", "model", "scheme", "protocol",
-"provenance"}; "model" holds the arguments of `create_model`: {"name", "num_landmarks"}, or {"name",
-"num_classes"}, and "head" where it is not the model's own.
+"provenance"}, and of a classifier "classes"; "model" holds the arguments of `create_model`:
+{"name", "num_landmarks"}, or {"name", "num_classes"}, and "head" where it is not the model's own.
 """
 
 import dataclasses

@@ -7,6 +7,7 @@ from hrnet_jax.errors import HRNetError
 EPILOG = """\
 examples:
   python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=runs/300w/eval
+  python evaluate.py --config=configs/imagenet_w18.py --checkpoint=models/w18 --output=scores
   python evaluate.py --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
 
 writes metrics.json and per_image.csv to --output. The network and its protocol come from the
@@ -56,6 +57,11 @@ def main(argv: list[str]) -> int:
 def evaluate_checkpoint(config, arguments) -> None:
     """Runs the checkpoint over the config's data set, writes the results and prints a table."""
     from tqdm import tqdm
+
+    if getattr(config, "task", "landmarks") == "classification":
+        from hrnet_jax.classification import evaluate
+
+        return evaluate.evaluate_checkpoint(config, arguments)
 
     from hrnet_jax.checkpoints import load
     from hrnet_jax.config import plain

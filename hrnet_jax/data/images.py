@@ -1,6 +1,7 @@
 """Reading and writing image files."""
 
 import contextlib
+import io
 import os
 import threading
 import warnings
@@ -48,8 +49,19 @@ def read_image(path, upright=False) -> np.ndarray:
         raise HRNetError(f"{path}: no such image file")
     if path.stat().st_size == 0:
         raise HRNetError(f"{path}: the image file is empty")
+    return _decode(path, path, upright)
+
+
+def decode_image(content: bytes, place: str) -> np.ndarray:
+    """The image in the content of a file, as `read_image` would read it; errors name `place`."""
+    if not content:
+        raise HRNetError(f"{place}: the image file is empty")
+    return _decode(io.BytesIO(content), place)
+
+
+def _decode(file, path, upright=False):
     try:
-        with _without_pillow_warnings(), Image.open(path) as image:
+        with _without_pillow_warnings(), Image.open(file) as image:
             return np.array(_to_rgb(_turned(image) if upright else image))
     except Image.DecompressionBombError:
         limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
@@ -88,7 +100,7 @@ def write_image(path, image) -> None:
     HRNetError if it cannot be written.
     """
     path = Path(path)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix in (".jpg", ".jpeg") else []
     made, encoded = cv2.imencode(path.suffix, image[..., ::-1], options)
     if not made:
         raise HRNetError(

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import hrnet_jax
-from hrnet_jax.data.records import Records, parse_numbers, point_columns, read_csv, read_table
+from hrnet_jax.data.records import Records, point_columns, read_csv
+from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation import metrics
 from hrnet_jax.evaluation.tables import metrics_table
@@ -124,21 +125,22 @@ def _listed(names, most=5):
 
 def _read_predictions(path, scheme):
     """(image names, float64 (N, L, 2)) from a file whose header names its columns."""
-    header, lines, rows = read_table(path)
     expected = ["image_name", *point_columns(scheme.num_landmarks)]
-    known = [name for name in header if re.fullmatch(r"image_name|original_\d+_[xy]", name)]
-    if collections.Counter(known) != collections.Counter(expected):
-        absent = [name for name in expected if name not in known]
-        surplus = [name for name in known if known.count(name) > expected.count(name)]
-        problem = f"lacks {_listed(absent)}" if absent else f"has too many: {_listed(surplus)}"
-        raise HRNetError(
-            f"{path}: the {scheme.name} scheme needs columns image_name and "
-            f"original_0_x … {expected[-1]} once each; the header {problem}"
-        )
-    names = [row[header.index("image_name")] for row in rows]
-    columns = [header.index(name) for name in expected[1:]]
-    numbers = parse_numbers(path, header, lines, rows, columns)
-    return names, numbers.reshape(len(rows), scheme.num_landmarks, 2)
+
+    def choose(header):
+        known = [name for name in header if re.fullmatch(r"image_name|original_\d+_[xy]", name)]
+        if collections.Counter(known) != collections.Counter(expected):
+            absent = [name for name in expected if name not in known]
+            surplus = [name for name in known if known.count(name) > expected.count(name)]
+            problem = f"lacks {_listed(absent)}" if absent else f"has too many: {_listed(surplus)}"
+            raise HRNetError(
+                f"{path}: the {scheme.name} scheme needs columns image_name and "
+                f"original_0_x … {expected[-1]} once each; the header {problem}"
+            )
+        return header.index("image_name"), [header.index(name) for name in expected[1:]]
+
+    table = read_table(path, choose)
+    return table.names, table.numbers.reshape(len(table.names), scheme.num_landmarks, 2)
 
 
 def _match(predicted, truth, predictions_csv, truth_csv):

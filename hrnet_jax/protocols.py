@@ -14,6 +14,7 @@ from hrnet_jax.codecs import (
     codec_from_dict,
     codec_to_dict,
 )
+from hrnet_jax.data import images
 from hrnet_jax.data.augment import Augmentation, Draw
 from hrnet_jax.data.crops import affine_crop, index_crop, official_crop
 from hrnet_jax.errors import HRNetError
@@ -79,7 +80,7 @@ class Protocol:
         """The network's view of a face.
 
         Args:
-          image: (H, W, 3) uint8, RGB.
+          image: (H, W, 3) uint8, RGB, or what `data.images.open_image` gave.
           center: (2,), image pixels.
           scale: box side / 200, before padding.
           rotation: degrees; a positive one turns the picture counter-clockwise.
@@ -161,7 +162,7 @@ class Protocol:
         """One sample for training or evaluation.
 
         Args:
-          image: (H, W, 3) uint8, RGB; not modified.
+          image: (H, W, 3) uint8, RGB, not modified; or what `data.images.open_image` gave.
           points: (L, 2), image pixels.
           center: (2,), image pixels.
           scale: box side / 200, before padding.
@@ -180,7 +181,7 @@ class Protocol:
         draw = augmentation.draw(rng) if augmentation else Draw()
         if draw.flip:
             width = image.shape[1] + augmentation.flip_offset
-            image = image[:, ::-1]
+            image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
             center[0] = width - center[0]
         center += 200 * scale * np.array(draw.translation)

@@ -5,11 +5,13 @@ distributions but draws of its own: JAX's generators are not NumPy's. A face is 
 offsets from the box's centre in sides of the padded box, so that no image size is needed to flip.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtri
 
 from hrnet_jax.data.augment import Augmentation, Draw
 
@@ -25,7 +27,7 @@ class PixelDraw(NamedTuple):
       colour: (3,), factor on each channel.
       grey: bool, take the colour away.
       blur: sigma of the Gaussian, crop pixels; 0 for none.
-      rectangle: int (4,), x0, y0, x1, y1, the crop pixels that are hidden; all 0 for none.
+      rectangle: (4,), whole x0, y0, x1, y1: the crop pixels that are hidden; all 0 for none.
       paint: (3,), whole grey values of the rectangle's colour.
     """
 
@@ -38,62 +40,62 @@ class PixelDraw(NamedTuple):
     paint: jax.Array | None
 
 
-def _uniform(key, low, high, shape=()):
-    return jax.random.uniform(key, shape, jnp.float32, low, high)
+def _numbers(key, count):
+    """Uniform ones in [0, 1): drawn at once, which compiles and runs faster than one by one."""
+    return iter(jax.random.uniform(key, (count,), jnp.float32))
 
 
-def _spread(augmentation, key, center, width, limit):
-    """`augment.DISTRIBUTIONS` on the device."""
-    if augmentation.distribution == "uniform":
-        return _uniform(key, center - width, center + width)
-    if augmentation.distribution == "clipped_normal":
-        return center + width * jnp.clip(jax.random.normal(key, (), jnp.float32), -limit, limit)
-    return center + width * jax.random.truncated_normal(key, -1.0, 1.0, (), jnp.float32)
+def _between(number, low, high):
+    return low + (high - low) * number
+
+
+def _spread(distribution, number, center, width, limit):
+    """`augment.DISTRIBUTIONS` from a uniform number, by the inverse of what they sum to."""
+    if distribution == "uniform":
+        return _between(number, center - width, center + width)
+    if distribution == "clipped_normal":
+        return center + width * jnp.clip(ndtri(number), -limit, limit)
+    return center + width * ndtri(_between(number, *(NormalDist().cdf(end) for end in (-1, 1))))
 
 
 def draw_geometry(augmentation: Augmentation, key) -> Draw:
     """What `Augmentation.draw` draws, as float32 scalars (translation: (2,), flip: bool)."""
-    keys = jax.random.split(key, 6)
-    chance = [_uniform(k, 0, 1) for k in keys[:3]]
-    scale = _spread(augmentation, keys[3], 1.0, augmentation.scale, limit=1)
-    rotation = _spread(augmentation, keys[4], 0.0, augmentation.rotation, limit=2)
-    translation = _uniform(keys[5], -1, 1, (2,)) * augmentation.translation
+    a, u = augmentation, _numbers(key, 7)
+    rotation = _spread(a.distribution, next(u), 0.0, a.rotation, limit=2)
+    shift = jnp.stack([_between(next(u), -a.translation, a.translation) for _ in "xy"])
     return Draw(
-        scale=scale,
-        rotation=jnp.where(chance[0] < augmentation.rotation_probability, rotation, 0.0),
-        flip=chance[1] < augmentation.flip_probability,
-        translation=jnp.where(chance[2] < augmentation.translation_probability, translation, 0.0),
+        scale=_spread(a.distribution, next(u), 1.0, a.scale, limit=1),
+        rotation=jnp.where(next(u) < a.rotation_probability, rotation, 0.0),
+        flip=next(u) < a.flip_probability,
+        translation=jnp.where(next(u) < a.translation_probability, shift, 0.0),
     )
 
 
 def draw_pixels(augmentation: Augmentation, key, size: int) -> PixelDraw:
     """What `Augmentation.apply_pixels` draws for a crop of `size` pixels."""
-    a, keys = augmentation, jax.random.split(key, 10)
-    rectangle = paint = None
-    if a.occlusion_probability:
-        low, high = a.occlusion_size
-        half = _uniform(keys[0], low / 2, high / 2, (2,)) * size
-        center = _uniform(keys[1], 0, 1, (2,)) * size
-        if a.occlusion_inside:
-            center = half + center * (1 - 2 * half / size)
-        corners = jnp.concatenate([jnp.round(center - half), jnp.round(center + half)])
-        hidden = _uniform(keys[2], 0, 1) < a.occlusion_probability
-        rectangle = jnp.where(hidden, corners, 0).astype(jnp.int32)
-        paint = jax.random.randint(keys[3], (3,), 0, 256, jnp.int32)
-    blurred = _uniform(keys[4], 0, 1) < a.blur_probability
-    blur = jnp.where(blurred, _uniform(keys[5], *a.blur_sigma), 0.0)
-    tones = {
-        "contrast": _uniform(keys[6], 1 - a.contrast, 1 + a.contrast),
-        "brightness": 255 * _uniform(keys[7], -a.brightness, a.brightness),
-        "colour": _uniform(keys[8], 1 - a.colour, 1 + a.colour, (3,)),
-    }
-    grey = _uniform(keys[9], 0, 1) < a.grey_probability
+    a, u = augmentation, _numbers(key, 16)
+    contrast = _between(next(u), 1 - a.contrast, 1 + a.contrast)
+    brightness = _between(next(u), -255 * a.brightness, 255 * a.brightness)
+    colour = jnp.stack([_between(next(u), 1 - a.colour, 1 + a.colour) for _ in "rgb"])
+    grey = next(u) < a.grey_probability
+    blur = jnp.where(next(u) < a.blur_probability, _between(next(u), *a.blur_sigma), 0.0)
+
+    occluded = next(u) < a.occlusion_probability
+    low, high = a.occlusion_size
+    half = size * jnp.stack([_between(next(u), low / 2, high / 2) for _ in "xy"])
+    center = size * jnp.stack([next(u) for _ in "xy"])
+    if a.occlusion_inside:
+        center = half + center * (1 - 2 * half / size)
+    corners = jnp.round(jnp.concatenate([center - half, center + half]))
+    paint = jnp.floor(256 * jnp.stack([next(u) for _ in "rgb"]))
     return PixelDraw(
-        **{name: value if getattr(a, name) else None for name, value in tones.items()},
+        contrast=contrast if a.contrast else None,
+        brightness=brightness if a.brightness else None,
+        colour=colour if a.colour else None,
         grey=grey if a.grey_probability else None,
         blur=blur if a.blur_probability else None,
-        rectangle=rectangle,
-        paint=paint,
+        rectangle=jnp.where(occluded, corners, 0.0) if a.occlusion_probability else None,
+        paint=paint if a.occlusion_probability else None,
     )
 
 
@@ -186,7 +188,7 @@ def apply_pixels(image, draw: PixelDraw):
         k = jnp.arange(image.shape[0])
         rows, columns = (k >= y0) & (k < y1), (k >= x0) & (k < x1)
         hidden = (rows[:, None] & columns[None, :])[..., None]
-        image = jnp.where(hidden, draw.paint.astype(jnp.float32), image)
+        image = jnp.where(hidden, draw.paint, image)
     return image.astype(jnp.uint8)
 
 

@@ -7,6 +7,7 @@ box_size between scale and center_w. The header's names are used in error messag
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -78,7 +79,13 @@ class Records:
 
     def image(self, i: int) -> np.ndarray:
         """The image of face i: RGB uint8 (H, W, 3). HRNetError if it is missing or damaged."""
-        return images.read_image(self.path(i)) if self.pictures is None else self.pictures[i]
+        return images.whole(self.open(i))
+
+    def open(self, i: int, decode_window: Callable | None = None):
+        """The image of face i, as `images.open_image` gives it: decoded when a crop is taken."""
+        if self.pictures is not None:
+            return self.pictures[i]
+        return images.open_image(self.path(i), decode_window)
 
 
 def read_csv(path: str | Path, root: str | Path, num_landmarks: int | None = None) -> Records:

@@ -151,6 +151,7 @@ def test_missing_and_unreadable_pictures_stop_or_are_left_out(tmp_path):
     source, output = data_trees.wflw(tmp_path / "source"), tmp_path / "out"
     (source / "WFLW_images/1--Riot/c.jpg").unlink()
     assert "1 of 4 pictures are missing: 1--Riot/c.jpg" in refusal("wflw", source, output)
+    assert not output.exists()
     cut_off = source / "WFLW_images/0--Parade/a.jpg"
     cut_off.write_bytes(cut_off.read_bytes()[:600])
     data_trees.picture(source / "WFLW_images/1--Riot/c.jpg")
@@ -315,6 +316,7 @@ def test_wflw_mini_goes_through_prepare(shared, tmp_path):
     assert counts == {"face_landmarks_wflw_train": 201, "face_landmarks_wflw_test": 72}
     for split, records in done.splits.items():
         again = opened(tmp_path / "out", split)
+        assert again.root == records.root
         np.testing.assert_array_equal(again.points, records.points)
         assert again.subsets.keys() == records.subsets.keys() and len(again.subsets) == 6
         for name in set(again.names):

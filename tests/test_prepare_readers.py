@@ -183,6 +183,7 @@ def bad_reference(path, value):
         (lambda path: damage(path, "bboxesTr", np.ones((4, 2))), "3 pictures, but bboxesTr has 2"),
         (lambda path: damage(path, "phisTr", np.full((87, 3), np.nan)), "face 1: a coordinate"),
         (lambda path: outside(path, "phisTr"), "phisTr is not an array in this file"),
+        (lambda path: damage(path, "IsTr", np.zeros((1, 3))), "float64 refers to no array"),
         (lambda path: bad_reference(path, np.zeros((2, 3))), "picture 2: float64 (2, 3) is no"),
         (lambda path: bad_reference(path, np.zeros((4, 3, 2), np.uint8)), "(4, 3, 2) is no"),
     ],

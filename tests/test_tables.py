@@ -112,6 +112,7 @@ def test_sidecars_read_back(tmp_path, keys):
     path = tmp_path / "faces.csv"
     written = records(**{key: FULL[key] for key in keys})
     write_csv(path, written)
+    attributes.write_attributes(path, records(**FULL))  # of an earlier run
     attributes.write_attributes(path, written)
     assert attributes.attributes_path(path).exists() == bool(keys)
     again = attributes.read_attributes(path, read_csv(path, "images", 2))

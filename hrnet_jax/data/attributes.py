@@ -27,7 +27,7 @@ def attributes_path(csv_path: str | Path) -> Path:
 
 
 def write_attributes(csv_path: str | Path, records: Records) -> None:
-    """Writes the sidecar of an annotation file; none where the records have nothing for it."""
+    """Writes the sidecar of an annotation file, or removes it: the records may have nothing."""
     header, columns = ["image_name"], []
     if records.rectangles is not None:
         header += _RECTANGLE
@@ -39,6 +39,7 @@ def write_attributes(csv_path: str | Path, records: Records) -> None:
         header += _visible_columns(records.visible.shape[1])
         columns += records.visible.T.astype(int).tolist()
     if not columns:
+        attributes_path(csv_path).unlink(missing_ok=True)
         return
     with open_atomically(attributes_path(csv_path)) as file:
         writer = csv.writer(file, lineterminator="\n")

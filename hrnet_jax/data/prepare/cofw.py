@@ -144,7 +144,11 @@ def _numbers(mat, name, rows, place):
 
 def _picture(mat, references, number, place):
     """The PNG file of picture `number` (from 1)."""
+    import h5py
+
     place = f"{place}, picture {number}"
+    if h5py.check_ref_dtype(references.dtype) is not h5py.Reference:
+        raise HRNetError(f"{place}: {references.dtype} refers to no array")
     reference = _values(references, place).reshape(-1)[number - 1]
     found = _own(mat[reference] if reference else None, place)
     color = found.ndim == 3 and found.shape[0] == 3

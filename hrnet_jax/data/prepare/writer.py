@@ -65,7 +65,7 @@ def write_data_set(
         split is left without a face.
     """
     output = Path(output)
-    _claim(output, settings)
+    _check_settings(output, settings)
     if crop:
         splits, cuts = _cropped(data.splits, crop)
     else:
@@ -82,6 +82,8 @@ def write_data_set(
         shown = ", ".join(sorted(missing)[:5]) + (" …" if len(missing) > 5 else "")
         raise HRNetError(f"{len(missing)} of {len(cuts)} pictures are missing: {shown}")
     problems.texts += [f"{name}: the picture is missing" for name in sorted(missing)]
+    with open_atomically(output / SETTINGS) as file:
+        json.dump(settings, file)
     present = [name for name in todo if name not in missing]
     for name, content in progress(data.pictures.read(present), len(present)):
         for cut, part in _parts(cuts[name], name, content, problems):
@@ -92,7 +94,7 @@ def write_data_set(
         there = [(folder / name).is_file() for name in records.names]
         if not any(there):
             raise HRNetError(f"{split} is left without a face: see what is missing")
-        written[split] = records[np.array(there)]
+        written[split] = dataclasses.replace(records[np.array(there)], root=folder)
     _list_skipped(output / SKIPPED, problems)
     for split, records in written.items():
         write_attributes(output / f"{split}.csv", records)
@@ -100,27 +102,21 @@ def write_data_set(
     return written
 
 
-def _claim(output, settings):
-    """Marks the folder with the settings; HRNetError if it was made with others."""
+def _check_settings(output, settings):
+    """HRNetError if the folder holds something else, or pictures made with other settings."""
     path = output / SETTINGS
-    content = json.dumps(settings)
     if path.exists():
         try:
-            before = path.read_text()
+            before = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise HRNetError(f"cannot read {path}: {error}") from error
-        if before != content:
+        if before != json.dumps(settings):
             raise HRNetError(
-                f"{output} was prepared with {before[:200]}, not {content}: choose another "
-                "folder, or delete it"
+                f"{output} was prepared with {before[:200]}, not {json.dumps(settings)}: choose "
+                "another folder, or delete it"
             )
-        return
-    if output.is_dir() and any(output.iterdir()):
-        raise HRNetError(
-            f"{output} is not empty and was not made by prepare: choose another folder"
-        )
-    with open_atomically(path) as file:
-        file.write(content)
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise HRNetError(f"{output} is not empty and no folder of prepare: choose another one")
 
 
 def _cropped(splits, crop):

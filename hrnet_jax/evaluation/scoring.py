@@ -100,7 +100,7 @@ def write_results(
     """Computes the metrics and writes them, each file whole or not; `read_run` reads them again.
 
     Args:
-      output_dir: folder for the files, made if needed; its name becomes the run's.
+      output_dir: folder for the files, made if needed; it names the run.
       records: the annotated faces; each of their subsets is measured by itself too.
       predictions: (N, L, 2), (x, y) in image pixels, in the order of the records.
       scheme: tells the normaliser.
@@ -208,9 +208,9 @@ def score_files(
 
 
 def _name(folder):
-    """The last part of a folder's path, with its parent where that is only "eval"."""
+    """The last part of a folder's path; of RUN/eval that is RUN."""
     folder = folder.resolve()
-    return "/".join(folder.parts[-2:]) if folder.name == "eval" else folder.name
+    return folder.parent.name if folder.name == "eval" else folder.name
 
 
 def _require(good, records, problem):

@@ -22,7 +22,7 @@ from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import SCHEMES
 
 COFW = SCHEMES["cofw"]
-HOSTILE = "<script>alert(1)</script> & \"q\" 'a'.png"
+HOSTILE = "<script>alert(1)<script> & \"q\" 'a'.png"
 METADATA = {
     "protocol": float_protocol(1.5, 64).to_dict(),
     "model": {"name": "<img src=https://example.org/x.png>"},
@@ -38,9 +38,12 @@ def make_run(folder, count=14, noise=0.5, images=True, name=HOSTILE, pictures=No
     names = [name, *(f"{i}.png" for i in range(1, count))]
     if images:
         for i, file in enumerate(names):
-            write_image(folder / "images" / file.replace("/", "_"), np.full((80, 80, 3), 9 * i % 256, np.uint8))
+            write_image(
+                folder / "images" / file.replace("/", "_"),
+                np.full((80, 80, 3), 9 * i % 256, np.uint8),
+            )
     records = Records(
-        tuple(file.replace("/", "_") for file in names),
+        tuple(names),
         folder / "images",
         points,
         np.stack([center for center, _ in boxes]),
@@ -226,7 +229,7 @@ def test_runs_of_different_normalisers_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("yaw", "roll"), [(0, 0), (25, 0), (-40, 10), (10, -70), (60, 20)])
 def test_pose_of_a_turned_head_model(yaw, roll):
-    """Mallick's head points, its eye corners moved in to the eyes' centres, turned and projected."""
+    """Mallick's head, its eye corners moved in to the eyes' centres, turned and projected."""
     eye = 225 * 0.725
     head = np.array(
         [[-eye, -170, -135], [eye, -170, -135], [0, 0, 0], [-150, 150, -125], [150, 150, -125]]

@@ -9,6 +9,7 @@ from hrnet_jax.errors import HRNetError
 EPILOG = """\
 examples:
   python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=runs/300w/eval
+  python evaluate.py --config=configs/imagenet_w18.py --checkpoint=models/w18 --output=scores
   python evaluate.py --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
 
 prints the data set's published table with this run beside it, and writes metrics.json,
@@ -108,6 +109,11 @@ def evaluate_checkpoint(config, arguments):
     import dataclasses
 
     from tqdm import tqdm
+
+    if getattr(config, "task", "landmarks") == "classification":
+        from hrnet_jax.classification import evaluate
+
+        return evaluate.evaluate_checkpoint(config, arguments)
 
     from hrnet_jax.checkpoints import load
     from hrnet_jax.config import plain

@@ -11,14 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import hrnet_jax
-from hrnet_jax.data.records import (
-    Records,
-    parse_numbers,
-    point_columns,
-    read_csv,
-    read_table,
-    write_csv,
-)
+from hrnet_jax.data.records import Records, point_columns, read_csv, write_csv
+from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation import metrics
 from hrnet_jax.files import open_atomically
@@ -227,24 +221,27 @@ def _listed(names, most=5):
 
 def _read_predictions(path, scheme, subsets=()):
     """(image names, float64 (N, L, 2), masks of the subsets) by the columns' names."""
-    header, lines, rows = read_table(path)
     expected = ["image_name", *point_columns(scheme.num_landmarks)]
-    known = [name for name in header if re.fullmatch(r"image_name|original_\d+_[xy]", name)]
-    if collections.Counter(known) != collections.Counter(expected):
-        absent = [name for name in expected if name not in known]
-        surplus = [name for name in known if known.count(name) > expected.count(name)]
-        problem = f"lacks {_listed(absent)}" if absent else f"has too many: {_listed(surplus)}"
-        raise HRNetError(
-            f"{path}: the {scheme.name} scheme needs columns image_name and "
-            f"original_0_x … {expected[-1]} once each; the header {problem}"
-        )
-    if absent := [name for name in subsets if name not in header]:
-        raise HRNetError(f"{path} lacks a column for the subset {_listed(absent)}")
-    names = [row[header.index("image_name")] for row in rows]
-    columns = [header.index(name) for name in (*expected[1:], *subsets)]
-    numbers = parse_numbers(path, header, lines, rows, columns)
-    points, masks = numbers[:, : 2 * scheme.num_landmarks], numbers[:, len(expected) - 1 :]
-    return names, points.reshape(len(rows), scheme.num_landmarks, 2), list(masks.T > 0)
+
+    def choose(header):
+        known = [name for name in header if re.fullmatch(r"image_name|original_\d+_[xy]", name)]
+        if collections.Counter(known) != collections.Counter(expected):
+            absent = [name for name in expected if name not in known]
+            surplus = [name for name in known if known.count(name) > expected.count(name)]
+            problem = f"lacks {_listed(absent)}" if absent else f"has too many: {_listed(surplus)}"
+            raise HRNetError(
+                f"{path}: the {scheme.name} scheme needs columns image_name and "
+                f"original_0_x … {expected[-1]} once each; the header {problem}"
+            )
+        if absent := [name for name in subsets if name not in header]:
+            raise HRNetError(f"{path} lacks a column for the subset {_listed(absent)}")
+        columns = [header.index(name) for name in (*expected[1:], *subsets)]
+        return header.index("image_name"), columns
+
+    table = read_table(path, choose)
+    points, masks = np.split(table.numbers, [len(expected) - 1], axis=1)
+    points = points.reshape(len(table.names), scheme.num_landmarks, 2)
+    return table.names, points, list(masks.T > 0)
 
 
 def _match(predicted, truth, predictions_csv, truth_csv):

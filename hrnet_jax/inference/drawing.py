@@ -65,7 +65,8 @@ def draw_landmarks(
     if canvas.empty:  # all of the face lies outside the picture
         return image.copy()
     for part in scheme.lines:
-        stroke = colour or _COLOURS[part.name.replace(",", " ").split()[0]]
+        first_word = part.name.replace(",", " ").split()[0]
+        stroke = colour or _COLOURS.get(first_word, _COLOURS["contour"])
         indices = part.points + part.points[:1] * part.closed
         for a, b in zip(indices, indices[1:], strict=False):
             if finite[a] and finite[b]:

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 import hrnet_jax
+from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.records import Records, point_columns, read_csv, write_csv
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation import metrics
 from hrnet_jax.files import open_atomically
-from hrnet_jax.schemes import Scheme, get_scheme
+from hrnet_jax.scheme_files import describe as describe_scheme
+from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,8 +52,10 @@ class Run:
     def result(self) -> dict:
         """What metrics.json holds."""
         has_box_sizes = self.records.box_sizes is not None
+        known = self.scheme.name in SCHEMES
         return metrics.summarise(self.nme, self.records.subsets, self.auc_rule) | {
             "scheme": self.scheme.name,
+            **({} if known else {"scheme_description": describe_scheme(self.scheme)}),
             "normaliser": self.normaliser,
             "normaliser_length": metrics.describe_normaliser(
                 self.scheme, self.normaliser, has_box_sizes
@@ -139,7 +143,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
     path = folder / "metrics.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        scheme = get_scheme(stored["scheme"])
+        scheme = get_scheme(stored.get("scheme_description", stored["scheme"]))
         kind, rule, subsets = (
             stored["normaliser"],
             stored["auc_rule"],
@@ -162,7 +166,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
     root = Path(images or metadata.get("images", folder))
     records = read_csv(folder / "annotations.csv", root, scheme.num_landmarks)
     names, points, masks = _read_predictions(folder / "per_image.csv", scheme, subsets)
-    if names != list(records.names):
+    if names != records.names:
         raise HRNetError(f"{folder}: annotations.csv and per_image.csv list other images")
     records = dataclasses.replace(records, subsets=dict(zip(subsets, masks, strict=True)))
     return Run(_name(folder), records, points, scheme, metadata, kind, rule)
@@ -179,7 +183,8 @@ def score_files(
 ) -> Run:
     """Scores a file of predictions against an annotation file and writes the results.
 
-    The truth is a file in the official columns. The predictions need a column image_name and the
+    The truth is a file in the official columns, its subsets in the sidecar beside it
+    (`hrnet_jax.data.attributes`), if any. The predictions need a column image_name and the
     columns original_0_x, original_0_y, …, found by their names; others are ignored. Rows are
     matched by image name; where an image has several faces, in their order of appearance.
     HRNetError names the images that only one of the files has, or has more often.
@@ -190,6 +195,7 @@ def score_files(
     scheme = get_scheme(scheme_name)
     predictions_csv, truth_csv = Path(predictions_csv), Path(truth_csv)
     records = read_csv(truth_csv, images or truth_csv.parent / "images", scheme.num_landmarks)
+    records = read_attributes(truth_csv, records)
     names, points, _ = _read_predictions(predictions_csv, scheme)
     rows = _match(names, records.names, predictions_csv, truth_csv)
     metadata = {

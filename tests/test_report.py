@@ -194,7 +194,6 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     [
         ({"normaliser": "ears"}, "normaliser 'ears'"),
         ({"scheme": "ears"}, "unknown landmark scheme"),
-        ({"subsets": {"blur": {}}}, "lacks a column for the subset blur"),
         ({"auc_rule": []}, "metrics.json is damaged"),
         (None, "metrics.json is damaged"),
     ],

@@ -61,7 +61,6 @@ def test_results_are_written_whole(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["image_name"] for row in rows] == list(records.names)
     assert [float(row["nme"]) for row in rows] == pytest.approx([5, 10, 20])
-    assert [row["pose"] for row in rows] == ["1", "0", "1"]
     assert float(rows[2]["original_28_y"]) == predictions[2, 28, 1]
 
 

@@ -5,11 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from hrnet_jax.config import plain
+from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.evaluation.scoring import read_run, write_results
 from hrnet_jax.inference.alignment import align, five_points
 from hrnet_jax.inference.drawing import draw_landmarks
+from hrnet_jax.protocols import Protocol
 from hrnet_jax.scheme_files import describe
 from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.training.loop import run_metadata
+from tests import tiny
 
 OWLS = {
     "name": "owls",
@@ -65,6 +71,21 @@ def test_a_scheme_without_five_points_draws_but_does_not_align(tmp_path):
     assert five.shape == (0, 2)
     with pytest.raises(HRNetError, match="scheme has none"):
         align(image, five)
+
+
+def test_checkpoints_and_results_carry_the_scheme(tmp_path):
+    scheme = get_scheme(write(tmp_path, OWLS))
+    config = tiny.get_config()
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 50, (3, 5, 2))
+    records = Records(("a", "b", "c"), tmp_path, points, np.ones((3, 2)), np.ones(3))
+    protocol = Protocol.from_dict(plain(config.protocol))
+    metadata = json.loads(json.dumps(run_metadata(config, scheme, protocol, records)))
+    assert get_scheme(metadata["scheme"]) == scheme
+    about = {"protocol": None, "model": None, "split": "owls"}
+    write_results(tmp_path / "eval", records, points + 1, scheme, about)
+    run = read_run(tmp_path / "eval")
+    assert run.scheme == scheme and run.result["scheme"] == "owls"
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,8 @@ def main(argv: list[str]) -> int:
     if done.skipped:
         print(f"left out {len(done.skipped)} (all listed in {arguments.output}/skipped.txt):")
         print("\n".join(f"  {text}" for text in done.skipped[:SHOWN]))
-    print(
-        f"written: {arguments.output}/images, {', '.join(f'{split}.csv' for split in done.splits)}"
-    )
+    files = ", ".join(f"{split}.csv" for split in done.splits)
+    print(f"written: {arguments.output}/images, {files}")
     if module.CONFIG:
         print(f"use it:  --config={module.CONFIG} --config.data.root={arguments.output}")
     return 0

@@ -63,7 +63,7 @@ class Source:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise HRNetError(f"{folder} is no folder: --source is the one with the downloaded data")
+            raise HRNetError(f"{folder} is no folder: give the one with the downloaded data")
         self._files: dict[str, _File] = {}
         archives = []
         for root, _, names in os.walk(self.folder, followlinks=True):

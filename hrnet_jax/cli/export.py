@@ -74,7 +74,10 @@ def card(name: str, metadata: dict, dtype: str) -> str:
         outputs = f"{model['num_classes']} classes"
         measure, value = "top-1 error", provenance.get("top1_error")
     else:
-        outputs = f"{model['num_landmarks']} landmarks ({metadata['scheme']})"
+        scheme = metadata["scheme"]
+        if isinstance(scheme, dict):  # one of a scheme file
+            scheme = scheme["name"]
+        outputs = f"{model['num_landmarks']} landmarks ({scheme})"
         measure, value = "NME", provenance.get("nme")
     rows = {
         "network": f"{model['name']}, {outputs}",

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.images import ImageError
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols import Protocol
@@ -28,7 +29,14 @@ class TrainBatches:
 
     A batch holds `image` uint8 (B, S, S, 3) RGB, `points` float32 (B, L, 2) in heatmap pixels and
     `weights` float32 (B, L). B is `batch_size`, or less in the last batch of an epoch unless
-    `drop_last`.
+    `drop_last`. With `shard` = (i, n) it holds part i of n equal parts of that batch, in order:
+    what process i of n feeds to its devices. The parts together are the batch of (0, 1).
+
+    An image that is missing or damaged is an HRNetError that names it. With `skip_bad` another
+    face takes its place, which one depends on (seed, epoch, row) only, and `bad` tells of it: what
+    is wrong with each such image that was met so far, by name.
+
+    `decode_window` is that of `images.Encoded`: it changes the speed, not the pixels.
     """
 
     records: Records
@@ -38,6 +46,17 @@ class TrainBatches:
     batch_size: int
     seed: int
     drop_last: bool = False
+    shard: tuple[int, int] = (0, 1)
+    skip_bad: bool = False
+    decode_window: Callable | None = None
+    bad: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    def __post_init__(self):
+        sizes = [self.batch_size]
+        if not self.drop_last:
+            sizes.append(len(self.records) % self.batch_size)
+        for size in sizes:
+            _part(self.shard, size, "train.batch_size")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -45,20 +64,38 @@ class TrainBatches:
         return full if self.drop_last or not rest else full + 1
 
     def rows(self, step: int) -> tuple[int, np.ndarray]:
-        """The epoch of a step and the rows of `records` in its batch."""
+        """The epoch of a step and the rows of `records` in its batch (in this shard's part)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = _permutation(self.seed, epoch, len(self.records))
-        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+        rows = order[position * self.batch_size : (position + 1) * self.batch_size]
+        return epoch, rows[_part(self.shard, len(rows), "train.batch_size")]
 
     def __call__(self, step: int) -> Batch:
         epoch, rows = self.rows(step)
-        return _stack([self.sample(epoch, row) for row in rows])
+        samples = [self.sample(epoch, row) for row in rows]
+        return {key: np.stack([s[key] for s in samples]) for key in ("image", "points", "weights")}
 
     def sample(self, epoch: int, row: int) -> Batch:
         """One augmented sample: the same for the same (seed, epoch, row)."""
+        try:
+            return self._prepare(epoch, row)
+        except ImageError as error:
+            if not self.skip_bad:
+                raise
+            self.bad[self.records.names[row]] = str(error)
+        others = np.random.default_rng([self.seed, 2, epoch, row])
+        for other in others.integers(len(self.records), size=_MOST_BAD).tolist():
+            try:
+                return self._prepare(epoch, other)
+            except ImageError as error:
+                self.bad[self.records.names[other]] = str(error)
+        first = next(iter(self.bad.values()))
+        raise HRNetError(f"{_MOST_BAD} images in a row cannot be read; the first: {first}")
+
+    def _prepare(self, epoch, row):
         records = self.records
         return self.protocol.prepare(
-            records.image(row),
+            records.open(row, self.decode_window),
             records.points[row],
             records.centers[row],
             records.scales[row],
@@ -70,34 +107,56 @@ class TrainBatches:
 
 @dataclasses.dataclass(frozen=True)
 class EvalBatches:
-    """The faces in order, not augmented, in batches of one size: the last is filled with zeros."""
+    """The faces in order, not augmented, in batches of one size: the last is filled up.
+
+    A batch holds `image` uint8 (B, S, S, 3) RGB and `mask` bool (B,), False where there is no face
+    (the image is black). With `shard` = (i, n) it holds part i of n equal parts, as `TrainBatches`:
+    every process makes as many batches, of one size, and face k is row k % B of batch k // B.
+    """
 
     records: Records
     protocol: Protocol
     batch_size: int
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self):
+        _part(self.shard, self.batch_size, "eval.batch_size")
 
     @property
     def steps(self) -> int:
         return -(-len(self.records) // self.batch_size)
 
     def __call__(self, step: int) -> Batch:
-        first = step * self.batch_size
-        rows = range(first, min(first + self.batch_size, len(self.records)))
-        images = np.zeros((self.batch_size, *(self.protocol.input_size,) * 2, 3), np.uint8)
-        for k, row in enumerate(rows):
-            images[k] = self.protocol.crop(
-                self.records.image(row), self.records.centers[row], self.records.scales[row]
+        rows = step * self.batch_size + np.arange(self.batch_size)
+        rows = rows[_part(self.shard, self.batch_size, "eval.batch_size")]
+        mask = rows < len(self.records)
+        images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
+        for image, row in zip(images, rows[mask].tolist(), strict=False):
+            image[:] = self.protocol.crop(
+                self.records.open(row), self.records.centers[row], self.records.scales[row]
             )
-        return {"image": images}
+        return {"image": images, "mask": mask}
+
+
+def _part(shard, size, key) -> slice:
+    """The part of a batch of `size` rows that `shard` names."""
+    index, count = shard
+    if not 0 <= index < count:
+        raise HRNetError(f"shard {index} of {count}: count them from 0")
+    if size % count:
+        raise HRNetError(
+            f"{key}: a batch of {size} cannot be shared by {count} processes: choose a multiple "
+            "of their number, and train.drop_last=True where it is the last of an epoch"
+        )
+    return slice(index * size // count, (index + 1) * size // count)
+
+
+_MOST_BAD = 100  # damaged images in a row, after which a run stops all the same
 
 
 @functools.lru_cache(maxsize=4)
 def _permutation(seed, epoch, count):
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
-
-
-def _stack(samples):
-    return {key: np.stack([s[key] for s in samples]) for key in ("image", "points", "weights")}
 
 
 def iterate_threads(
@@ -121,9 +180,14 @@ def iterate_threads(
 def iterate_tfdata(
     batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
-    """The same batches through a `tf.data` pipeline: parallel map and prefetch, in order."""
+    """The same batches through a `tf.data` pipeline: parallel map and prefetch, in order.
+
+    TensorFlow decodes only the part of a large JPEG file that the crop sees, to the same pixels.
+    """
     from hrnet_jax.data import tfdata  # TensorFlow: only when asked for
 
+    if isinstance(batch, TrainBatches):
+        batch = dataclasses.replace(batch, decode_window=tfdata.decode_window)
     return tfdata.iterate(batch, start, stop, workers or os.cpu_count())
 
 

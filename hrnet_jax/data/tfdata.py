@@ -24,6 +24,19 @@ tf.config.set_visible_devices([], "GPU")  # they are JAX's
 TYPES = {"image": tf.uint8, "points": tf.float32, "weights": tf.float32}
 
 
+def decode_window(data: bytes, x0: int, y0: int, x1: int, y1: int) -> np.ndarray | None:
+    """The part [x0, x1) x [y0, y1) of a JPEG file, as `images.Encoded` wants it.
+
+    The rows below are not read, the columns beside it not transformed.
+    """
+    try:
+        return tf.io.decode_and_crop_jpeg(
+            data, [y0, x0, y1 - y0, x1 - x0], channels=3, dct_method="INTEGER_ACCURATE"
+        ).numpy()
+    except tf.errors.InvalidArgumentError:
+        return None
+
+
 def iterate(
     batch: Callable[[int], dict[str, np.ndarray]], start: int, stop: int, workers: int
 ) -> Iterator[dict[str, np.ndarray]]:

@@ -28,10 +28,10 @@ def main(argv: list[str]) -> int:
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
     check(config, arguments)
-    if "task" in (config or {}) and config.task == "classification":
-        from hrnet_jax.classification.evaluate import evaluate_checkpoint as classify
+    if getattr(config, "task", "landmarks") == "classification":
+        from hrnet_jax.classification.evaluate import evaluate_classifier
 
-        classify(config, arguments)
+        evaluate_classifier(config, arguments)
         print(f"written: metrics.json and per_image.csv in {arguments.output}")
         return 0
     run = score(arguments) if arguments.predictions else evaluate_checkpoint(config, arguments)

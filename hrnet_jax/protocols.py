@@ -119,7 +119,7 @@ class Protocol:
             return (cells - 1).astype(np.float64), (finite & (points[:, 1] > 0)).astype(np.float64)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.heatmap_size, rotation)
-        mapped = geometry.apply_affine(matrix, points) + self._cell_offset
+        mapped = geometry.apply_affine(matrix, points) + self.index_offset
         return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
 
     def to_image(self, points, center, scale) -> np.ndarray:
@@ -141,12 +141,12 @@ class Protocol:
             ).astype(np.float64)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.heatmap_size)
-        points = np.asarray(points, np.float64) - self._cell_offset
+        points = np.asarray(points, np.float64) - self.index_offset
         return geometry.apply_affine(geometry.invert_affine(matrix), points)
 
     @property
-    def _cell_offset(self) -> float:
-        """What makes the codecs' heatmap pixels of this protocol's heatmap coordinates."""
+    def index_offset(self) -> float:
+        """Added to this protocol's coordinates, of any frame, it makes them continuous ones."""
         return 0.5 if self.name == "mmpose" else 0.0
 
     def prepare(

@@ -7,8 +7,10 @@ import sys
 from hrnet_jax.errors import HRNetError
 
 COMMANDS = {
+    "data": "prepare a downloaded data set, or look at what training sees of one",
     "train": "train a network from a config",
     "evaluate": "score a checkpoint, or anybody's predictions, against annotations",
+    "report": "write one page about evaluations: tables, curves, galleries",
     "convert": "convert PyTorch weights to a checkpoint and back",
     "weights": "list the published checkpoints, or download one",
     "predict": "find landmarks in pictures and draw them",

@@ -9,9 +9,11 @@ examples:
   python train.py --config=configs/300w_small.py --workdir=runs/300w_small
   python train.py --config=configs/300w_w18.py --workdir=runs/300w \\
       --config.data.root=/data/300w --config.train.batch_size=64
+  python train.py --config=configs/imagenet_w18.py --workdir=runs/imagenet
 
 The same command again goes on where the run in --workdir stopped, to the same bits. Every key of
-the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py.
+the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a classifier:
+hrnet_jax/classification/config.py).
 """
 
 
@@ -29,6 +31,12 @@ def main(argv: list[str]) -> int:
         raise HRNetError("--workdir= is empty: give a folder")
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
+    if getattr(config, "task", "landmarks") == "classification":
+        from hrnet_jax.classification.train import train
+
+        best = train(config, arguments.workdir)
+        print(f"best top-1 {best['top1']:.2f} % at step {best['step']}: {arguments.workdir}")
+        return 0
     from hrnet_jax.training.loop import train
 
     best = train(config, arguments.workdir)

@@ -83,7 +83,7 @@ def affine_crop(image, matrix, size) -> np.ndarray:
     region, origin, factor = images.region(image, low, high, factor)
     back[:, 2] -= origin
     back, zoom = back / factor, zoom * factor
-    if zoom < _ANTIALIAS_BELOW:
+    if zoom < ANTIALIAS_BELOW:
         shape = np.array(region.shape[1::-1])
         small = np.maximum(np.round(shape * zoom), 1).astype(int)
         region = cv2.resize(region, small.tolist(), interpolation=cv2.INTER_AREA)
@@ -139,8 +139,40 @@ def _reach(image, back, size):
     return low, high
 
 
+def loose_crop(image, center, side, size) -> tuple[np.ndarray, np.ndarray, float]:
+    """Whole pixels about a face, shrunk where they would be too many: material for a later warp.
+
+    Args:
+      image: (H, W, 3) uint8, RGB.
+      center: (2,), image pixels.
+      side: of the square that must be in the crop, image pixels.
+      size: side of the crop.
+
+    Returns:
+      (size, size, 3) uint8, black where it leaves the image; low (2,) int and zoom, which say where
+      an image point p lies in it: (p - low) * zoom. Up to `size` pixels nothing is resampled.
+
+    Raises:
+      HRNetError: the image is not (H, W, 3) uint8, or the square is far larger than it.
+    """
+    _check_image(image)
+    center, side = check_box(center, side)
+    if side > size + 8 * max(image.shape[:2]):
+        raise HRNetError(
+            f"a face with its surroundings takes {side:.0f} pixels of a picture of "
+            f"{image.shape[1]} x {image.shape[0]}: its annotated box is wrong"
+        )
+    length = max(size, math.ceil(side))
+    # Far outside every crop is black: the limits keep the numbers whole.
+    low = np.clip(np.rint(center - length / 2), -(10**9), 10**9).astype(int)
+    cut = _cut(image, low, low + length)
+    if length > size:
+        cut = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA)
+    return cut, low, size / length
+
+
 # Bilinear interpolation reads the 2 x 2 nearest pixels, which is enough for mild shrinking only.
-_ANTIALIAS_BELOW = 0.75
+ANTIALIAS_BELOW = 0.75
 
 
 def _check_image(image):

@@ -58,6 +58,13 @@ def read_image(path, upright=False) -> np.ndarray:
     return whole(open_image(path))
 
 
+def decode_image(content: bytes, place: str) -> np.ndarray:
+    """The image in the content of a file, as `read_image` would read it; errors name `place`."""
+    if not content:
+        raise ImageError(f"{place}: the image file is empty")
+    return _read_with_pillow(place, content)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
     """A plain JPEG file in memory, of which `region` decodes no more than it must.
@@ -250,7 +257,7 @@ def write_image(path, image) -> None:
     HRNetError if it cannot be written.
     """
     path = Path(path)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix in (".jpg", ".jpeg") else []
     made, encoded = cv2.imencode(path.suffix, image[..., ::-1], options)
     if not made:
         raise HRNetError(

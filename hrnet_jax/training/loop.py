@@ -25,7 +25,8 @@ from hrnet_jax.models import model_head
 from hrnet_jax.models.layers import BatchNorm
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
-from hrnet_jax.schemes import get_scheme
+from hrnet_jax.scheme_files import describe as describe_scheme
+from hrnet_jax.schemes import SCHEMES, get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import Logs
@@ -156,14 +157,18 @@ def train(config, workdir: str | Path) -> dict:
 _FREE = ("data.root", "data.images", "data.loader", "data.workers", "train.log_every")
 
 
-def claim_workdir(workdir: Path, config) -> None:
-    """Writes the config into the workdir; HRNetError if it has checkpoints of another config."""
+def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
+    """Writes the config into the workdir; HRNetError if it has checkpoints of another config.
+
+    `defaults`: what its kind of config has for every key; those of `hrnet_jax.config` by default.
+    """
     path = workdir / CONFIG
     if any((workdir / "checkpoints").glob("[0-9]*")):
         wanted = flatten(plain(config))
         try:
             # A setting that the earlier version did not have yet had what is now its default.
-            found = flatten(plain(default_config())) | flatten(json.loads(path.read_text()))
+            known = flatten(plain(defaults or default_config()))
+            found = known | flatten(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
         other = [
@@ -285,7 +290,7 @@ def run_metadata(config, scheme, protocol: Protocol, records) -> dict:
     return {
         "format": 1,
         "model": describe_model(config, scheme),
-        "scheme": scheme.name,
+        "scheme": scheme.name if scheme.name in SCHEMES else describe_scheme(scheme),
         "protocol": protocol.to_dict(),
         "provenance": {
             "kind": "trained with hrnet_jax",

@@ -28,6 +28,12 @@ def main(argv: list[str]) -> int:
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
     check(config, arguments)
+    if getattr(config, "task", "landmarks") == "classification":
+        from hrnet_jax.classification.evaluate import evaluate_classifier
+
+        evaluate_classifier(config, arguments)
+        print(f"written: metrics.json and per_image.csv in {arguments.output}")
+        return 0
     run = score(arguments) if arguments.predictions else evaluate_checkpoint(config, arguments)
     show(run)
 
@@ -109,11 +115,6 @@ def evaluate_checkpoint(config, arguments):
     import dataclasses
 
     from tqdm import tqdm
-
-    if getattr(config, "task", "landmarks") == "classification":
-        from hrnet_jax.classification import evaluate
-
-        return evaluate.evaluate_checkpoint(config, arguments)
 
     from hrnet_jax.checkpoints import load
     from hrnet_jax.config import plain

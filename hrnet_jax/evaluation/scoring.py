@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import hrnet_jax
-from hrnet_jax.data.attributes import read_attributes
+from hrnet_jax.data.attributes import attributes_path, read_attributes, write_attributes
 from hrnet_jax.data.records import Records, point_columns, read_csv, write_csv
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
@@ -98,7 +98,7 @@ def write_results(
     """Computes the metrics and writes them, each file whole or not; `read_run` reads them again.
 
     Args:
-      output_dir: folder for the files, made if needed; its name becomes the run's.
+      output_dir: folder for the files, made if needed; it names the run.
       records: the annotated faces; each of their subsets is measured by itself too.
       predictions: (N, L, 2), (x, y) in image pixels, in the order of the records.
       scheme: tells the normaliser.
@@ -107,9 +107,9 @@ def write_results(
       normaliser: one of `metrics.NORMALISERS`; None for the scheme's own.
       auc_rule: one of `metrics.AUC_RULES`.
 
-    metrics.json holds `Run.result`. per_image.csv has image_name, nme (percent), 0 or 1 for each
-    subset and the predicted points in the official columns: it can be scored again by
-    `score_files`, against annotations.csv, which has the true points.
+    metrics.json holds `Run.result`. per_image.csv has image_name, nme (percent) and the predicted
+    points in the official columns: it can be scored again by `score_files`, against
+    annotations.csv, which has the true points and, in its sidecar, the subsets.
     """
     if missing := {"protocol", "model", "split"} - metadata.keys():
         raise ValueError(f"a result must carry its {', '.join(sorted(missing))}")
@@ -120,14 +120,14 @@ def write_results(
     run = Run(_name(output_dir), records, predictions, scheme, metadata, kind, auc_rule)
     content = json.dumps(run.result, indent=2, allow_nan=False)
     points = np.asarray(predictions, np.float64).reshape(len(records), -1).tolist()
-    masks = [mask.astype(int) for mask in records.subsets.values()]
-    columns = ["image_name", "nme", *records.subsets, *point_columns(scheme.num_landmarks)]
     with open_atomically(output_dir / "per_image.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        rows = zip(records.names, (100 * run.nme).tolist(), *masks, points, strict=True)
-        writer.writerows([*row[:-1], *row[-1]] for row in rows)
+        writer.writerow(["image_name", "nme", *point_columns(scheme.num_landmarks)])
+        for name, error, row in zip(records.names, (100 * run.nme).tolist(), points, strict=True):
+            writer.writerow([name, error, *row])
     write_csv(output_dir / "annotations.csv", records)
+    attributes_path(output_dir / "annotations.csv").unlink(missing_ok=True)  # an older run's
+    write_attributes(output_dir / "annotations.csv", records)
     with open_atomically(output_dir / "metrics.json") as file:
         file.write(content + "\n")
     return run
@@ -144,11 +144,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         scheme = get_scheme(stored.get("scheme_description", stored["scheme"]))
-        kind, rule, subsets = (
-            stored["normaliser"],
-            stored["auc_rule"],
-            list(map(str, stored["subsets"])),
-        )
+        kind, rule = stored["normaliser"], stored["auc_rule"]
         metadata = {key: stored[key] for key in ("protocol", "model", "split")}
         if kind not in metrics.NORMALISERS or rule not in metrics.AUC_RULES:
             raise ValueError(f"normaliser {kind!r} or auc_rule {rule!r} is unknown")
@@ -165,10 +161,10 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
             metadata[key] = str(stored[key])
     root = Path(images or metadata.get("images", folder))
     records = read_csv(folder / "annotations.csv", root, scheme.num_landmarks)
-    names, points, masks = _read_predictions(folder / "per_image.csv", scheme, subsets)
+    records = read_attributes(folder / "annotations.csv", records)
+    names, points = _read_predictions(folder / "per_image.csv", scheme)
     if names != records.names:
         raise HRNetError(f"{folder}: annotations.csv and per_image.csv list other images")
-    records = dataclasses.replace(records, subsets=dict(zip(subsets, masks, strict=True)))
     return Run(_name(folder), records, points, scheme, metadata, kind, rule)
 
 
@@ -196,7 +192,7 @@ def score_files(
     predictions_csv, truth_csv = Path(predictions_csv), Path(truth_csv)
     records = read_csv(truth_csv, images or truth_csv.parent / "images", scheme.num_landmarks)
     records = read_attributes(truth_csv, records)
-    names, points, _ = _read_predictions(predictions_csv, scheme)
+    names, points = _read_predictions(predictions_csv, scheme)
     rows = _match(names, records.names, predictions_csv, truth_csv)
     metadata = {
         "protocol": None,  # how the points were predicted is not known here
@@ -208,9 +204,9 @@ def score_files(
 
 
 def _name(folder):
-    """The last part of a folder's path, with its parent where that is only "eval"."""
+    """The last part of a folder's path; of RUN/eval that is RUN."""
     folder = folder.resolve()
-    return "/".join(folder.parts[-2:]) if folder.name == "eval" else folder.name
+    return folder.parent.name if folder.name == "eval" else folder.name
 
 
 def _require(good, records, problem):
@@ -225,8 +221,8 @@ def _listed(names, most=5):
     return ", ".join(names[:most]) + more
 
 
-def _read_predictions(path, scheme, subsets=()):
-    """(image names, float64 (N, L, 2), masks of the subsets) by the columns' names."""
+def _read_predictions(path, scheme):
+    """(image names, float64 (N, L, 2)) from a file whose header names its columns."""
     expected = ["image_name", *point_columns(scheme.num_landmarks)]
 
     def choose(header):
@@ -239,15 +235,10 @@ def _read_predictions(path, scheme, subsets=()):
                 f"{path}: the {scheme.name} scheme needs columns image_name and "
                 f"original_0_x … {expected[-1]} once each; the header {problem}"
             )
-        if absent := [name for name in subsets if name not in header]:
-            raise HRNetError(f"{path} lacks a column for the subset {_listed(absent)}")
-        columns = [header.index(name) for name in (*expected[1:], *subsets)]
-        return header.index("image_name"), columns
+        return header.index("image_name"), [header.index(name) for name in expected[1:]]
 
     table = read_table(path, choose)
-    points, masks = np.split(table.numbers, [len(expected) - 1], axis=1)
-    points = points.reshape(len(table.names), scheme.num_landmarks, 2)
-    return table.names, points, list(masks.T > 0)
+    return table.names, table.numbers.reshape(len(table.names), scheme.num_landmarks, 2)
 
 
 def _match(predicted, truth, predictions_csv, truth_csv):

@@ -8,7 +8,7 @@ import warnings
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from hrnet_jax.evaluation.baseline import mean_shape
 from hrnet_jax.evaluation.metrics import THRESHOLDS, ced, normaliser, point_errors
@@ -44,6 +44,16 @@ _STYLE = {
     "lines.linewidth": 1.8,
     "savefig.transparent": True,
 }
+# What stands under a figure, by the first word of its name.
+CAPTIONS = {
+    "ced": "The share of faces whose NME is at most so large; dotted: the failure thresholds.",
+    "landmarks": "Mean distance to the annotation, on the mean face; the three largest are named.",
+    "size": "Line: median of bins with equally many faces; band: their middle half.",
+    "yaw": "As before. Positive: the nose turned to the image's right.",
+    "roll": "As before. Positive: the head tilted clockwise.",
+    "parts": "Mean over the landmarks of each contour.",
+    "subsets": "NME of the data set's own subsets.",
+}
 _SIZE = (4.6, 3.5)  # inches: narrow, so that the text is readable when a phone shows all of it
 _SHOWN = 10.0  # percent: where the error curve ends
 _LEAST_IN_BIN = 10  # faces
@@ -58,8 +68,11 @@ def make_figures(runs: list[Run]) -> dict[str, Figure]:
             figures[name] = landmark_errors(run)
         sizes = [200 * run.records.scales for run in runs]
         figures["size"] = errors_against(runs, sizes, "face size", "side of the landmark box (px)")
-        figures["size"].axes[0].set_xscale("log", base=2)
-        figures["size"].axes[0].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis = figures["size"].axes[0]
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         poses = [yaw_and_roll(run.records.points, run.scheme) for run in runs]
         if poses[0] is not None:
             yaws, rolls = zip(*poses, strict=True)
@@ -67,6 +80,8 @@ def make_figures(runs: list[Run]) -> dict[str, Figure]:
             figures["yaw"] = errors_against(runs, yaws, "yaw", label)
             label = "roll estimated from landmarks (degrees)"
             figures["roll"] = errors_against(runs, rolls, "roll", label)
+        if runs[0].scheme.lines:
+            figures["parts"] = part_errors(runs)
         if any(run.records.subsets for run in runs):
             figures["subsets"] = subset_errors(runs)
     return figures
@@ -84,29 +99,29 @@ def error_curves(runs: list[Run]) -> Figure:
         axes.axvline(100 * threshold, color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, _SHOWN), ylim=(0, 100), xlabel=f"NME (%, {runs[0].normaliser})")
     axes.set_ylabel("faces with at most this error (%)")
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(fontsize=9)
     return figure
 
 
 def landmark_errors(run: Run) -> Figure:
     """Each landmark's mean error, as colour and size of its dot on the mean face."""
-    lengths = normaliser(run.records.points, run.scheme, run.records.box_sizes, run.normaliser)
-    errors = 100 * point_errors(run.predictions, run.records.points, lengths).mean(axis=0)
+    errors = _landmark_errors(run)
     face = mean_shape(run.records)
     figure, axes = _new(f"Mean error by landmark: {_short(run.name)}")
     for line in run.scheme.lines:
         indices = list(line.points + line.points[:1] * line.closed)
-        axes.plot(*face[indices].T, color=FAINT, linewidth=1.2, zorder=1)
-    area = 10 + 50 * errors / max(errors.max(), 1e-9)
-    colours = {"c": errors, "cmap": "plasma_r", "vmin": 0}
+        axes.plot(*face[indices].T, color=INK, alpha=0.35, linewidth=1.0, zorder=1)
+    area = 8 + 45 * errors / max(errors.max(), 1e-9)
+    colours = {"c": errors, "cmap": "plasma", "vmin": 0}
     dots = axes.scatter(*face.T, s=area, edgecolors=INK, linewidths=0.4, zorder=2, **colours)
     for index in np.argsort(errors)[-3:]:
-        axes.annotate(str(index), face[index], (5, 4), textcoords="offset points", fontsize=8)
+        text = f"{index}: {errors[index]:.1f}"
+        axes.annotate(text, face[index], (6, 5), textcoords="offset points", fontsize=8)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_axis_off()
     bar = figure.colorbar(dots, ax=axes, shrink=0.85)
-    bar.set_label(f"mean error (% of {run.normaliser}); largest numbered")
+    bar.set_label(f"mean error (% of {run.normaliser})")
     bar.outline.set_visible(False)
     return figure
 
@@ -126,33 +141,58 @@ def errors_against(runs: list[Run], values: list[np.ndarray], what: str, label: 
             axes.scatter(x, nme, s=9, color=colour, alpha=0.35, linewidths=0, rasterized=True)
             axes.fill_between(centres, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.plot(centres, middle, color=colour, marker="o", markersize=4, label=_short(run.name))
-    top = max(np.percentile(100 * run.nme, 99) for run in runs)
-    axes.set(xlabel=label, ylabel=f"NME (%, {runs[0].normaliser})", ylim=(0, 1.15 * top or 1))
-    if len(runs) > 1:
+    axes.set(xlabel=label, ylabel=f"NME (%, {runs[0].normaliser})")
+    axes.set_ylim(bottom=0)
+    if len(runs) == 1:  # a few far outliers would press the rest together
+        axes.set_ylim(top=1.15 * np.percentile(100 * runs[0].nme, 99) or 1)
+    else:
         axes.legend(fontsize=9)
     return figure
+
+
+def part_errors(runs: list[Run]) -> Figure:
+    """Mean error of every contour's landmarks."""
+    values = []
+    for run in runs:
+        errors = _landmark_errors(run)
+        values.append([errors[list(line.points)].mean() for line in run.scheme.lines])
+    return _bars("Error by part of the face", runs, [x.name for x in runs[0].scheme.lines], values)
 
 
 def subset_errors(runs: list[Run]) -> Figure:
     """NME of every subset, and of all faces."""
     names = list(dict.fromkeys(name for run in runs for name in run.records.subsets))
-    figure, axes = _new("Error by subset")
-    places = np.arange(len(names) + 1)
+    values = []
+    for run in runs:
+        parts = [run.result] + [run.result["subsets"].get(name, {}) for name in names]
+        values.append([part.get("nme") or np.nan for part in parts])
+    return _bars("Error by subset", runs, ["all", *names], values)
+
+
+def _bars(title, runs, names, values):
+    """Horizontal bars: a group for each name, a colour for each run; NaN leaves a gap."""
+    figure, axes = _new(title)
+    places = np.arange(len(names))
     thickness = 0.8 / len(runs)
     for k, (run, colour) in enumerate(_coloured(runs)):
-        parts = [run.result] + [run.result["subsets"].get(name, {}) for name in names]
-        values = [part.get("nme") or 0 for part in parts]
         at = places + (k + 0.5) * thickness - 0.4
-        bars = axes.barh(at, values, 0.9 * thickness, color=colour, label=_short(run.name))
-        axes.bar_label(bars, [f"{v:.2f}" if v else "" for v in values], padding=3, fontsize=8)
-    axes.set_yticks(places, ["all", *names])
+        bars = axes.barh(at, values[k], 0.9 * thickness, color=colour, label=_short(run.name))
+        labels = [f"{value:.2f}" if np.isfinite(value) else "" for value in values[k]]
+        axes.bar_label(bars, labels, padding=3, fontsize=8, color=INK)
+    axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.margins(x=0.15)
-    axes.set_xlabel(f"NME (%, {runs[0].normaliser})")
+    axes.set_xlabel(f"mean error (% of {runs[0].normaliser})")
     if len(runs) > 1:
         axes.legend(fontsize=9)
     return figure
+
+
+def _landmark_errors(run):
+    """Mean error of every landmark, percent, float64 (L,)."""
+    lengths = normaliser(run.records.points, run.scheme, run.records.box_sizes, run.normaliser)
+    return 100 * point_errors(run.predictions, run.records.points, lengths).mean(axis=0)
 
 
 def to_svg(figure: Figure) -> str:

@@ -9,7 +9,13 @@ from hrnet_jax.data.images import write_image
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.metrics import MEASURES
 from hrnet_jax.evaluation.published import compare
-from hrnet_jax.evaluation.report.figures import make_figures, to_inline, to_png, to_svg
+from hrnet_jax.evaluation.report.figures import (
+    CAPTIONS,
+    make_figures,
+    to_inline,
+    to_png,
+    to_svg,
+)
 from hrnet_jax.evaluation.report.gallery import Shot, make_galleries
 from hrnet_jax.evaluation.scoring import Run
 from hrnet_jax.evaluation.tables import format_measure, measure_title
@@ -48,7 +54,8 @@ def write_report(runs: list[Run], path: str | Path) -> Path:
         svg = to_svg(figure)
         _write(folder / f"{name}.svg", svg.encode())
         _write(folder / f"{name}.png", to_png(figure))
-        drawings.append(to_inline(svg, escape(figure.axes[0].get_title(loc="left"), quote=True)))
+        title = escape(figure.axes[0].get_title(loc="left"), quote=True)
+        drawings.append((to_inline(svg, title), CAPTIONS[name.split("_")[0]]))
 
     galleries = []
     for index, run in enumerate(runs):
@@ -105,6 +112,8 @@ def _header(runs):
         f'<p class="quiet">{first["scheme"]} scheme, {runs[0].scheme.num_landmarks} landmarks · '
         f"{escape(splits)} · errors in percent of {escape(_divisor(first))}</p>",
     ]
+    for protocol in dict.fromkeys(_protocol_in_short(run.result["protocol"]) for run in runs):
+        lines.append(f'<p class="quiet">Protocol: {escape(protocol)}</p>')
     if len({run.records.names for run in runs}) > 1:
         lines.append('<p class="note">The runs were measured on different faces.</p>')
     if len(runs) == 1:
@@ -117,16 +126,28 @@ def _header(runs):
     return "\n".join(lines)
 
 
+def _protocol_in_short(protocol):
+    if not isinstance(protocol, dict):
+        return "not known, the predictions came from a file"
+    codec = protocol.get("codec")
+    codec = codec.get("name") if isinstance(codec, dict) else codec
+    flip = "on" if protocol.get("flip_test") else "off"
+    name, size = protocol.get("name"), protocol.get("input_size")
+    return f"{name}, {size} px crops, {codec} codec, flip test {flip}"
+
+
 def _divisor(result):
     return f"{result['normaliser']} ({result['normaliser_length']})"
 
 
 def _tables(runs):
     rows = []
-    for run in runs:
-        for name, part in {"all": run.result, **run.result["subsets"]}.items():
-            values = [format_measure(m, part[m]) for m in MEASURES]
-            rows.append([f"{run.name}, {name}" if len(runs) > 1 else name, part["count"], *values])
+    for name in ["all", *dict.fromkeys(name for run in runs for name in run.records.subsets)]:
+        for run in runs:
+            if part := run.result if name == "all" else run.result["subsets"].get(name):
+                values = [format_measure(m, part[m]) for m in MEASURES]
+                label = f"{name}, {run.name}" if len(runs) > 1 else name
+                rows.append([label, part["count"], *values])
     titles = ["faces", "count", *map(measure_title, MEASURES)]
     parts = []
     if len(rows) > 1:
@@ -158,7 +179,10 @@ def _table(titles, rows, caption, highlighted=0):
 
 
 def _figures(drawings):
-    figures = "\n".join(f'<figure class="card">{svg}</figure>' for svg in drawings)
+    figures = "\n".join(
+        f'<figure class="card">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
+        for svg, caption in drawings
+    )
     return f'<div class="figures">{figures}</div>'
 
 
@@ -212,14 +236,11 @@ def _settings(run):
     yield "errors divided by", _divisor(result)
     yield "AUC", f"{result['auc_rule']} rule on the cumulative error curve"
     for key, value in result.items():
-        if key in ("split", "model", "checkpoint", "predictions", "images", "version"):
+        if key in ("split", "model", "checkpoint", "predictions", "version"):
             yield key, _text(value)
     protocol = result["protocol"]
-    if isinstance(protocol, dict):
-        for key, value in protocol.items():
-            yield f"protocol: {key}", _text(value)
-    else:
-        yield "protocol", "not known: the predictions came from a file"
+    for key, value in (protocol if isinstance(protocol, dict) else {}).items():
+        yield f"protocol: {key}", _text(value)
 
 
 def _text(value):

@@ -165,13 +165,18 @@ def check_image_name(place: str, name: str) -> None:
     A spreadsheet that opens a CSV file runs the cells that begin like a formula. HRNetError begins
     with `place`, the file and line of the name.
     """
+    check_inside(place, name)
+    if name.lstrip()[0] in "=+@" or "|" in name:
+        raise HRNetError(
+            f"{place}: {name[:200]!r} would run as a formula in a spreadsheet: rename the image"
+        )
+
+
+def check_inside(place: str, name: str) -> None:
+    """Refuses a path that is empty or could lead out of the folder that it is relative to."""
     # Windows paths know both separators and drives, so one check serves files from everywhere.
     parts = PureWindowsPath(name)
     if not name.strip() or "\0" in name or parts.anchor or ".." in parts.parts:
         raise HRNetError(
             f"{place}: {name[:200]!r} must be a path inside the image folder, relative to it"
-        )
-    if name.lstrip()[0] in "=+@" or "|" in name:
-        raise HRNetError(
-            f"{place}: {name[:200]!r} would run as a formula in a spreadsheet: rename the image"
         )

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from hrnet_jax.data.records import check_image_name
+from hrnet_jax.data.records import check_inside
 from hrnet_jax.errors import HRNetError
 
 MAX_FILES = 2_000_000
@@ -77,7 +77,7 @@ class Source:
             stem = path.relative_to(self.folder).as_posix()
             stem = stem[: -len(next(end for end in _ARCHIVES if stem.lower().endswith(end)))]
             for member in _members(path):
-                check_image_name(f"{path}, member", member)
+                check_inside(f"{path}, member", member)
                 self._add(f"{stem}/{PurePosixPath(member)}", _File(path, member))
         self.names = sorted(self._files)
         self._by_name = defaultdict(list)

@@ -94,7 +94,7 @@ def by_hand(model, variables, optimiser, steps):
         (loss, batch_stats), gradients = mean
         updates, opt_state = optimiser.update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
-    return {"params": params, "batch_stats": batch_stats}, loss, optax.global_norm(gradients)
+    return {"params": params, "batch_stats": batch_stats}, loss, optax.tree.norm(gradients)
 
 
 def test_pmap_mode_is_eight_replicas(devices, network):

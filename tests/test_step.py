@@ -107,3 +107,31 @@ def test_batches_made_in_the_step():
         assert int(other.step) == 5
         assert_close(state, other, rtol=1e-5, atol=1e-6)
     assert metrics["loss"].shape == (2,)
+
+
+def test_accumulated_gradients_and_moving_average():
+    """Two halves in turn: the mean of their gradients, statistics of one after the other."""
+    batch = random_batch(np.random.default_rng(0))
+    optimiser = optax.sgd(0.1)
+    model, state = network_and_state(optimiser, ema=True)
+    start = jax.device_get(state)
+    codec = UnbiasedCodec()
+    options = {"accumulate": 2, "ema_decay": 0.5}
+    state, metrics = make_train_step(model, codec, optimiser, **options)(state, batch)
+
+    one = make_train_step(model, codec, optimiser)
+    halves, batch_stats = [], start.batch_stats
+    for part in (0, 1):
+        half = jax.tree.map(lambda x, part=part: x[part::2], batch)
+        given = start.replace(batch_stats=batch_stats, ema=None)
+        moved, its_metrics = one(jax.device_put(given), half)
+        batch_stats = jax.device_get(moved.batch_stats)
+        halves.append((jax.device_get(moved.params), its_metrics["loss"]))
+    params, loss = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
+    assert_close(state.params, params, rtol=1e-5, atol=1e-7)
+    assert_close(state.batch_stats, batch_stats, rtol=1e-5, atol=1e-7)
+    assert_close(metrics["loss"], loss, rtol=1e-5)
+    # The decay of the first update is (1 + 0) / (10 + 0).
+    now = {"params": state.params, "batch_stats": state.batch_stats}
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, start.ema, now)
+    assert_close(state.variables, expected, rtol=1e-5, atol=1e-7)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,12 +201,20 @@ def test_a_workdir_takes_one_run_at_a_time(dataset, tmp_path):
 
 def test_checkpoint_of_an_earlier_version(tmp_path):
     """One without a field for a moving average."""
+
+    @flax.struct.dataclass
+    class Earlier:
+        step: jax.Array
+        params: dict
+        batch_stats: dict
+        opt_state: tuple
+
     variables = {"params": {"a": jnp.ones(3)}, "batch_stats": {"b": jnp.ones(2)}}
-    state = train_state.create_state(variables, optax.sgd(0.1))
+    state = train_state.create_state(variables, optax.adam(0.1))
     checkpoints = TrainCheckpoints(tmp_path, {"provenance": {}})
     try:
-        earlier = {key: value for key, value in vars(state).items() if key != "ema"}
-        checkpoints._checkpointer.save(1, earlier)
+        fields = {key: value for key, value in vars(state).items() if key != "ema"}
+        checkpoints._checkpointer.save(1, Earlier(**fields))
         assert_same_leaves(checkpoints.load(1, like=state), state)
     finally:
         checkpoints.close()

@@ -69,7 +69,7 @@ class TrainCheckpoints:
         """Saves the state under its step; `nme` in percent, None where it was not evaluated."""
         with _quiet():
             metrics = None if nme is None else {"nme": float(nme)}
-            self._checkpointer.save(int(state.step), state, metrics=metrics, force=True)
+            self._checkpointer.save(int(state.step), _present(state), metrics=metrics, force=True)
 
     @property
     def latest_step(self) -> int | None:
@@ -93,17 +93,22 @@ class TrainCheckpoints:
         return step, nme
 
     def load(self, step: int, like=None):
-        """The state of a step: with the structure, dtypes and shardings of `like` where given."""
+        """The state of a step: with the structure, dtypes and shardings of `like` where given.
+
+        Without it, a dictionary of the state's fields, with trees of plain dictionaries and lists.
+        """
         abstract = None
         if like is not None:
             abstract = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+                _present(like),
             )
         with _quiet():
             try:
-                return self._checkpointer.load(step, abstract)
+                fields = self._checkpointer.load(step, abstract)
             except Exception as error:
                 raise self._damaged(step, error) from error
+        return fields if like is None else like.replace(**fields)
 
     def _damaged(self, step, error):
         return HRNetError(
@@ -115,6 +120,11 @@ class TrainCheckpoints:
     def close(self):
         with _quiet():
             self._checkpointer.close()
+
+
+def _present(state):
+    """The fields of a state that a run has, as a dictionary."""
+    return {key: value for key, value in vars(state).items() if value is not None}
 
 
 def _first_line(error):

@@ -31,6 +31,11 @@ def start_processes(
             f"cannot join the other processes: {error}; outside Cloud TPU, SLURM and Kubernetes "
             "give --coordinator=HOST:PORT --processes=N --process=I"
         ) from error
+    # The first exchange now, while all have just met: between CPUs, one who comes to it 30 seconds
+    # after the others, late with its data or compilation, finds them gone.
+    devices = Devices()
+    devices.collect(devices.split(np.zeros(jax.local_device_count())))
+    multihost_utils.sync_global_devices("met")
 
 
 class Devices:

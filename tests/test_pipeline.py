@@ -73,6 +73,32 @@ def test_loaders_give_the_same_batches_from_any_step(records, loader):
             assert_same(batch, batches(step))
 
 
+def test_the_shards_of_all_processes_are_the_batch(records):
+    whole = make(records, batch_size=8, drop_last=True)
+    parts = [make(records, batch_size=8, drop_last=True, shard=(i, 4)) for i in range(4)]
+    for step in (0, 2):
+        made = [part(step) for part in parts]
+        assert [len(m["image"]) for m in made] == [2, 2, 2, 2]
+        assert_same(whole(step), {k: np.concatenate([m[k] for m in made]) for k in made[0]})
+    protocol = float_protocol(input_size=32)
+    whole = pipeline.EvalBatches(records, protocol, 8)
+    parts = [pipeline.EvalBatches(records, protocol, 8, (i, 4)) for i in range(4)]
+    for step in range(whole.steps):
+        made = [part(step) for part in parts]
+        for key in ("image", "mask"):
+            together = np.concatenate([m[key] for m in made])
+            np.testing.assert_array_equal(whole(step)[key], together)
+
+
+def test_shards_that_do_not_fit(records):
+    with pytest.raises(HRNetError, match="train.batch_size: a batch of 4 .* 3 processes"):
+        make(records, drop_last=True, shard=(0, 3))
+    with pytest.raises(HRNetError, match="a batch of 3 .* 2 processes.*drop_last"):
+        make(records, shard=(0, 2))  # 11 faces leave 3 for the last batch
+    with pytest.raises(HRNetError, match="shard 2 of 2"):
+        pipeline.EvalBatches(records, float_protocol(input_size=32), 4, (2, 2))
+
+
 @pytest.mark.parametrize("loader", pipeline.LOADERS)
 def test_a_bad_image_is_named(records, loader, tmp_path):
     if loader == "tfdata":
@@ -96,3 +122,5 @@ def test_eval_batches_are_in_order_and_of_one_size(records):
     crop = batches.protocol.crop(records.image(9), records.centers[9], records.scales[9])
     np.testing.assert_array_equal(made[2][1], crop)
     assert not made[2][3].any()
+    masks = [batches(step)["mask"] for step in range(3)]
+    np.testing.assert_array_equal(np.concatenate(masks), np.arange(12) < 11)

@@ -28,7 +28,8 @@ class TrainBatches:
 
     A batch holds `image` uint8 (B, S, S, 3) RGB, `points` float32 (B, L, 2) in heatmap pixels and
     `weights` float32 (B, L). B is `batch_size`, or less in the last batch of an epoch unless
-    `drop_last`.
+    `drop_last`. With `shard` = (i, n) it holds part i of n equal parts of that batch, in order:
+    what process i of n feeds to its devices. The parts together are the batch of (0, 1).
     """
 
     records: Records
@@ -38,6 +39,14 @@ class TrainBatches:
     batch_size: int
     seed: int
     drop_last: bool = False
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self):
+        sizes = [self.batch_size]
+        if not self.drop_last:
+            sizes.append(len(self.records) % self.batch_size)
+        for size in sizes:
+            _part(self.shard, size, "train.batch_size")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -45,10 +54,11 @@ class TrainBatches:
         return full if self.drop_last or not rest else full + 1
 
     def rows(self, step: int) -> tuple[int, np.ndarray]:
-        """The epoch of a step and the rows of `records` in its batch."""
+        """The epoch of a step and the rows of `records` in its batch (in this shard's part)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = _permutation(self.seed, epoch, len(self.records))
-        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+        rows = order[position * self.batch_size : (position + 1) * self.batch_size]
+        return epoch, rows[_part(self.shard, len(rows), "train.batch_size")]
 
     def __call__(self, step: int) -> Batch:
         epoch, rows = self.rows(step)
@@ -70,25 +80,48 @@ class TrainBatches:
 
 @dataclasses.dataclass(frozen=True)
 class EvalBatches:
-    """The faces in order, not augmented, in batches of one size: the last is filled with zeros."""
+    """The faces in order, not augmented, in batches of one size: the last is filled up.
+
+    A batch holds `image` uint8 (B, S, S, 3) RGB and `mask` bool (B,), False where there is no face
+    (the image is black). With `shard` = (i, n) it holds part i of n equal parts, as `TrainBatches`:
+    every process makes as many batches, of one size, and face k is row k % B of batch k // B.
+    """
 
     records: Records
     protocol: Protocol
     batch_size: int
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self):
+        _part(self.shard, self.batch_size, "eval.batch_size")
 
     @property
     def steps(self) -> int:
         return -(-len(self.records) // self.batch_size)
 
     def __call__(self, step: int) -> Batch:
-        first = step * self.batch_size
-        rows = range(first, min(first + self.batch_size, len(self.records)))
-        images = np.zeros((self.batch_size, *(self.protocol.input_size,) * 2, 3), np.uint8)
-        for k, row in enumerate(rows):
-            images[k] = self.protocol.crop(
+        rows = step * self.batch_size + np.arange(self.batch_size)
+        rows = rows[_part(self.shard, self.batch_size, "eval.batch_size")]
+        mask = rows < len(self.records)
+        images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
+        for image, row in zip(images, rows[mask].tolist(), strict=False):
+            image[:] = self.protocol.crop(
                 self.records.image(row), self.records.centers[row], self.records.scales[row]
             )
-        return {"image": images}
+        return {"image": images, "mask": mask}
+
+
+def _part(shard, size, key) -> slice:
+    """The part of a batch of `size` rows that `shard` names."""
+    index, count = shard
+    if not 0 <= index < count:
+        raise HRNetError(f"shard {index} of {count}: count them from 0")
+    if size % count:
+        raise HRNetError(
+            f"{key}: a batch of {size} cannot be shared by {count} processes: choose a multiple "
+            "of their number, and train.drop_last=True where it is the last of an epoch"
+        )
+    return slice(index * size // count, (index + 1) * size // count)
 
 
 @functools.lru_cache(maxsize=4)

@@ -27,7 +27,8 @@ from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints, load_workdir
-from hrnet_jax.training.loop import build_model, claim_workdir, initial_variables, train
+from hrnet_jax.training.loop import build_model, initial_variables, train
+from hrnet_jax.training.workdir import claim_workdir
 from hrnet_jax.weights.names import backbone_table
 from tests import tiny
 from tests.seeded import seeded_array

@@ -1,7 +1,9 @@
 """`evaluate.py`: score a checkpoint on a data set, or anybody's predictions."""
 
+import functools
+
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, join_processes
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -33,6 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--truth", metavar="CSV", help="annotations for --predictions")
     parser.add_argument("--scheme", help="landmark scheme of --predictions, e.g. 300w")
     parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_processes()
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
 
@@ -48,13 +51,18 @@ def main(argv: list[str]) -> int:
     else:
         if config is None or not arguments.checkpoint:
             raise HRNetError("give --config and --checkpoint, or --predictions, --truth, --scheme")
-        evaluate_checkpoint(config, arguments)
+        join_processes(arguments)
+        if not evaluate_checkpoint(config, arguments):
+            return 0
     print(f"written: {arguments.output}/metrics.json and per_image.csv")
     return 0
 
 
-def evaluate_checkpoint(config, arguments) -> None:
-    """Runs the checkpoint over the config's data set, writes the results and prints a table."""
+def evaluate_checkpoint(config, arguments) -> bool:
+    """Runs the checkpoint over the config's data set, writes the results and prints a table.
+
+    Returns whether this process wrote them: of several the first does.
+    """
     from tqdm import tqdm
 
     from hrnet_jax.checkpoints import load
@@ -66,9 +74,11 @@ def evaluate_checkpoint(config, arguments) -> None:
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme
-    from hrnet_jax.training.loop import describe_model
+    from hrnet_jax.training.loop import compute_dtype, describe_model
+    from hrnet_jax.training.parallel import Devices, is_first_process
 
-    loaded = load(arguments.checkpoint)
+    devices = Devices()
+    loaded = load(arguments.checkpoint, compute_dtype(config))
     scheme = get_scheme(config.scheme)
     model = loaded.metadata["model"]
     wanted = describe_model(config, scheme)
@@ -81,21 +91,25 @@ def evaluate_checkpoint(config, arguments) -> None:
     protocol = Protocol.from_dict(stored or plain(config.protocol))
     records = open_split(config.data, scheme, arguments.split, config.seed)
     forward = make_forward(loaded.model, protocol, scheme)
-    size = config.eval.batch_size
     predictions = predict_records(
         forward,
-        loaded.variables,
+        devices.replicate(loaded.variables),
         records,
         protocol,
-        size,
+        config.eval.batch_size,
         config.data.workers,
-        progress=lambda batches: tqdm(batches, total=-(-len(records) // size), unit="batch"),
+        progress=functools.partial(tqdm, unit="batch", disable=not is_first_process()),
+        devices=devices,
     )
+    if not is_first_process():
+        return False
     metadata = {
         "protocol": protocol.to_dict(),
         "model": model,
+        "dtype": config.model.dtype,
         "split": describe_split(config.data, arguments.split),
         "checkpoint": str(arguments.checkpoint),
     }
     result = write_results(arguments.output, records, predictions, scheme, metadata)
     print(metrics_table(result))
+    return True

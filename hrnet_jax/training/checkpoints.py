@@ -14,6 +14,7 @@ import jax
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
+from hrnet_jax.training.parallel import is_first_process
 
 METADATA = "metadata.json"
 
@@ -60,7 +61,7 @@ class TrainCheckpoints:
                 )
             except Exception as error:  # Orbax raises many types for what it cannot read
                 raise self._damaged("*", error) from error
-        if metadata is not None:
+        if metadata is not None and is_first_process():
             with open_atomically(Path(workdir) / METADATA) as file:
                 json.dump(metadata, file, indent=1)
 
@@ -123,8 +124,9 @@ def _first_line(error):
 def load_workdir(workdir: Path) -> tuple[dict, dict]:
     """The best checkpoint of a training workdir (the latest, if none was evaluated).
 
-    Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"}, and what
-    `train` wrote about the run, with the step and its NME added to its provenance.
+    Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"} (their moving
+    average, where the run kept one), and what `train` wrote about the run, with the step and its
+    NME added to its provenance.
     """
     path = Path(workdir) / METADATA
     try:
@@ -147,4 +149,5 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
     finally:
         checkpoints.close()
     metadata["provenance"] |= {"step": step, "nme": nme}
-    return {"params": state["params"], "batch_stats": state["batch_stats"]}, metadata
+    variables = state.get("ema") or state  # what was evaluated
+    return {key: variables[key] for key in ("params", "batch_stats")}, metadata

@@ -27,7 +27,9 @@ _DEFAULTS = {
     # Random changes of the training faces (hrnet_jax.data.augment.Augmentation).
     "augment": dataclasses.asdict(Augmentation()),
     "data": {
-        "source": "csv",  # "csv": annotations in the official columns; "synthetic": rendered faces
+        # "csv": annotations in the official columns; "synthetic": rendered faces; "device": csv
+        # whose faces are kept and augmented on the device (hrnet_jax.data.device).
+        "source": "csv",
         "root": "data/300w",
         "images": "images",  # folder of the images, under root
         "train": "face_landmarks_300w_train.csv",
@@ -37,6 +39,7 @@ _DEFAULTS = {
         "size": 0,  # "synthetic": side of the rendered pictures in pixels
         "loader": "tfdata",  # or "threads": the same batches without TensorFlow
         "workers": 0,  # batches prepared at once; 0: one for each processor
+        "cache": "",  # "device": a file that keeps its crops for the next start, made if not there
     },
     "train": {
         "epochs": 60,
@@ -51,10 +54,17 @@ _DEFAULTS = {
         "warmup_steps": 0,
         "warmup_start": 0.0,  # the fraction of learning_rate that it starts from
         "weight_decay": 0.0,  # decoupled (AdamW)
+        "accumulate": 1,  # parts that a batch is taken in, one after the other, to save memory
+        "ema_decay": 0.0,  # above 0: evaluate and keep a moving average of the network
+        "flatten_optimiser": False,  # Adam's moments as two vectors: less host time per step
+        "steps_per_call": 1,  # training steps in one call of the compiled program: the same
         "log_every": 10,  # steps
         "checkpoint_epochs": 1,
         "eval_epochs": 1,
     },
+    # "jit": BatchNorm over the whole batch; "pmap": over each device's part of it, as PyTorch's
+    # DataParallel (hrnet_jax.training.step).
+    "parallel": {"mode": "jit"},
     "eval": {"batch_size": 8},
 }
 

@@ -21,6 +21,7 @@ from hrnet_jax.models import model_names
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from tests import tiny  # noqa: F401 (adds the tiny network)
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 CLASSES = ("n01443537", "n02123045", "shape of mine")  # goldfish, tabby, no class of WordNet
 COLOURS = ((220, 60, 20), (30, 200, 40), (40, 70, 230))
 
@@ -68,21 +69,35 @@ def config_file(pictures, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def workdirs(pictures, tmp_path_factory):
-    """A finished run, and its copy as it was after two of four epochs."""
-    folder = tmp_path_factory.mktemp("runs")
+def run_once(pictures, quick_compile, tmp_path_factory):
+    """A finished run, its copy as it was after two of four epochs, and its compiled step."""
+    folder, made = tmp_path_factory.mktemp("runs"), []
     finished, halfway = folder / "finished", folder / "halfway"
-    save = TrainCheckpoints.save
+    save, make = TrainCheckpoints.save, train.make_train_step
 
     def save_and_copy(self, state, value):
         save(self, state, value)
         if int(state.step) == 8:
             shutil.copytree(finished, halfway)
 
+    def make_and_keep(*args):
+        made.append(make(*args))
+        return made[0]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainCheckpoints, "save", save_and_copy)
+        patch.setattr(train, "make_train_step", make_and_keep)
         train.train(get_config(pictures), finished)
-    return finished, halfway
+    return finished, halfway, made[0]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run_once, tmp_path_factory):
+    """The finished run as one file, which loads sooner."""
+    path = tmp_path_factory.mktemp("released") / "shapes.safetensors"
+    about = ["--data=shapes", "--terms=none", "--command=python train.py", "--dtype=float16"]
+    assert run("export", [str(run_once[0]), str(path), *about]) == 0
+    return path
 
 
 def final_state(workdir):
@@ -106,24 +121,25 @@ def refused(capsys, command, *arguments):
 # Training and what follows
 
 
-def test_training_reduces_the_loss(workdirs):
-    lines = [json.loads(line) for line in (workdirs[0] / "log.jsonl").read_text().splitlines()]
+def test_training_reduces_the_loss(run_once):
+    lines = [json.loads(line) for line in (run_once[0] / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 16 and np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
     assert [line["epoch"] for line in lines if "top1" in line] == [1, 2, 3, 4]
 
 
-def test_a_resumed_run_ends_identically(pictures, workdirs):
-    finished, halfway = workdirs
+def test_a_resumed_run_ends_identically(pictures, run_once, monkeypatch):
+    finished, halfway, step = run_once
+    monkeypatch.setattr(train, "make_train_step", lambda *args: step)
     train.train(get_config(pictures), halfway)
-    a, b = (jax.tree.leaves(final_state(workdir)) for workdir in workdirs)
+    a, b = (jax.tree.leaves(final_state(workdir)) for workdir in (finished, halfway))
     assert len(a) > 100
     for left, right in zip(a, b, strict=True):
         np.testing.assert_array_equal(left, right)
 
 
-def test_evaluate(capsys, config_file, workdirs, tmp_path):
-    arguments = [f"--config={config_file}", f"--checkpoint={workdirs[0]}", f"--output={tmp_path}"]
+def test_evaluate(capsys, config_file, checkpoint, tmp_path):
+    arguments = [f"--config={config_file}", f"--checkpoint={checkpoint}", f"--output={tmp_path}"]
     assert run("evaluate", arguments) == 0
     assert "top-1 %" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -136,9 +152,9 @@ def test_evaluate(capsys, config_file, workdirs, tmp_path):
     assert 100 * right / 12 == pytest.approx(metrics["top1"])
 
 
-def test_predict(capsys, pictures, workdirs, tmp_path):
+def test_predict(capsys, pictures, checkpoint, tmp_path):
     image = pictures / "val" / CLASSES[0] / "0.png"
-    arguments = [str(image), f"--checkpoint={workdirs[0]}", f"--output={tmp_path}"]
+    arguments = [str(image), f"--checkpoint={checkpoint}", f"--output={tmp_path}"]
     assert run("predict", arguments) == 0
     printed = capsys.readouterr().out
     assert "tabby, tabby cat" in printed and "shape of mine" in printed
@@ -163,16 +179,12 @@ def test_predict(capsys, pictures, workdirs, tmp_path):
     )
     assert "--box is for landmarks" in refused(capsys, "predict", *arguments, "--box=0,0,9,9")
     with pytest.raises(HRNetError, match="hrnet_tiny_imagenet tells classes"):
-        Predictor(workdirs[0])
+        Predictor(checkpoint)
 
 
-def test_export(workdirs, tmp_path):
-    arguments = [str(workdirs[0]), str(tmp_path / "shapes.safetensors"), "--dtype=float16"]
-    about = ["--data=shapes", "--terms=none", "--command=python train.py"]
-    assert run("export", [*arguments, *about]) == 0
-    card = (tmp_path / "shapes.md").read_text()
+def test_exported_card(checkpoint):
+    card = checkpoint.with_suffix(".md").read_text()
     assert "3 classes" in card and "top-1 error" in card and "32 px from the middle of 36" in card
-    assert classes.model_classes({"classes": list(CLASSES), "model": {"num_classes": 3}})
 
 
 # Errors, one line each
@@ -199,11 +211,12 @@ def test_training_errors(capsys, config_file, tmp_path, values, message):
     assert message in refused(capsys, "train", *arguments, f"--workdir={tmp_path / 'run'}")
 
 
-def test_bad_pictures(capsys, pictures, config_file, workdirs, tmp_path):
+def test_bad_pictures(capsys, pictures, config_file, checkpoint, tmp_path):
     root = tmp_path / "pictures"
     shutil.copytree(pictures, root)
-    command = [f"--checkpoint={workdirs[0]}", f"--output={tmp_path / 'out'}"]
+    command = [f"--checkpoint={checkpoint}", f"--output={tmp_path / 'out'}"]
     evaluate = [*override(config_file, **{"data.root": root}), *command]
+    assert "are for landmarks" in refused(capsys, "evaluate", *evaluate, "--flip-test=on")
     (root / "val" / CLASSES[1] / "2.png").write_bytes(b"no picture")
     assert f"{CLASSES[1]}/2.png: not an image" in refused(capsys, "evaluate", *evaluate)
     predict = [root / "val" / CLASSES[1] / "2.png", *command]
@@ -219,9 +232,9 @@ def test_bad_pictures(capsys, pictures, config_file, workdirs, tmp_path):
     assert "val has no sub-folder for a class" in refused(capsys, "evaluate", *evaluate)
 
 
-def test_a_workdir_of_another_config(capsys, config_file, workdirs):
+def test_a_workdir_of_another_config(capsys, config_file, run_once):
     arguments = override(config_file, **{"train.learning_rate": 0.5})
-    error = refused(capsys, "train", *arguments, f"--workdir={workdirs[0]}")
+    error = refused(capsys, "train", *arguments, f"--workdir={run_once[0]}")
     assert "train.learning_rate = 0.02 there, 0.5 here" in error
 
 
@@ -264,9 +277,10 @@ def test_tfds(tmp_path):
         "label": tfds.features.ClassLabel(names=CLASSES),
         "file_name": tfds.features.Text(),
     }
+    images = [np.full((20, 30, 3), 40 * k, np.uint8) for k in range(5)]
     rows = [
-        {"image": np.full((20, 30, 3), 40 * k, np.uint8), "label": k % 3, "file_name": f"{k}.png"}
-        for k in range(5)
+        (k, {"image": image, "label": k % 3, "file_name": f"{k}.png"})
+        for k, image in enumerate(images)
     ]
     for name, form in (("shapes", "array_record"), ("old", "tfrecord")):
         tfds.dataset_builders.store_as_tfds_dataset(

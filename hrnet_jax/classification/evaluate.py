@@ -81,7 +81,7 @@ def accuracy(labels: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     }
 
 
-def evaluate_checkpoint(config, arguments) -> None:
+def evaluate_classifier(config, arguments) -> None:
     """`evaluate.py` for a classifier: writes metrics.json and per_image.csv, prints a table.
 
     Args:
@@ -91,6 +91,8 @@ def evaluate_checkpoint(config, arguments) -> None:
     Raises:
       HRNetError: no classifier, or another network than the config's; data that cannot be read.
     """
+    if arguments.flip_test or arguments.normaliser:
+        raise HRNetError("--flip-test and --normaliser are for landmarks: the config tells classes")
     loaded = load(arguments.checkpoint)
     model = loaded.metadata["model"]
     wanted = {"name": config.model.name, "num_classes": config.model.num_classes}

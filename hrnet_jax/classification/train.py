@@ -19,8 +19,9 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.models import normalise_images
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import Logs
-from hrnet_jax.training.loop import check_finite, claim_workdir
+from hrnet_jax.training.loop import check_finite
 from hrnet_jax.training.state import TrainState, create_state, learning_rate
+from hrnet_jax.training.workdir import claim_workdir
 
 METRIC = "top1_error"  # of the best checkpoint, in percent
 

@@ -131,6 +131,28 @@ def open_image(path, decode_window: Callable | None = None) -> Encoded | np.ndar
     return Encoded(path, data, (*shape, 3), decode_window=decode_window)
 
 
+class ImageCache:
+    """`open_image` that keeps the JPEG files it opened, encoded, until `limit` bytes are full.
+
+    A small data set is then read once: opening a file again takes a fifth of the time of a sample
+    of 180 pixels. The files must not change meanwhile.
+    """
+
+    def __init__(self, limit: int = 256 << 20, decode_window: Callable | None = None):
+        self._left = limit
+        self._decode_window = decode_window
+        self._files = {}
+
+    def __call__(self, path: Path) -> Encoded | np.ndarray:
+        image = self._files.get(path)
+        if image is None:
+            image = open_image(path, self._decode_window)
+            if isinstance(image, Encoded) and len(image.data) <= self._left:
+                self._left -= len(image.data)
+                self._files[path] = image
+        return image
+
+
 def region(image, low, high, factor=1) -> tuple[np.ndarray, np.ndarray, int]:
     """A part of an image, possibly smaller than it is.
 

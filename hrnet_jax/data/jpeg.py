@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-FACTORS = (1, 2, 4, 8)  # how many times smaller the decoder's own transform can make a picture
-
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-_REDUCED |= {8: cv2.IMREAD_REDUCED_COLOR_8}
+# How many times smaller the decoder's own transform can make a picture.
+_FLAGS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+FACTORS = tuple(_FLAGS)
 _START, _SCAN, _END = 0xD8, 0xDA, 0xD9
 _BASELINE = (0xC0, 0xC1)
 _TABLES = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # and comments and applications' blocks
@@ -64,11 +68,11 @@ def decode(data: bytes, shape: tuple[int, int], factor: int = 1) -> np.ndarray |
     Returns:
       (ceil(height / factor), ceil(width / factor), 3) uint8, RGB; None if it cannot be decoded.
     """
-    flag = _REDUCED.get(factor, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    flag = _FLAGS[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:
         return None
     if image is None or image.shape[:2] != tuple(-(-side // factor) for side in shape):
         return None
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image if factor == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hrnet_jax.data.augment import Augmentation
-from hrnet_jax.data.images import ImageError
+from hrnet_jax.data.images import ImageCache, ImageError
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols import Protocol
@@ -36,7 +36,7 @@ class TrainBatches:
     face takes its place, which one depends on (seed, epoch, row) only, and `bad` tells of it: what
     is wrong with each such image that was met so far, by name.
 
-    `decode_window` is that of `images.Encoded`: it changes the speed, not the pixels.
+    `opener` opens image files; which one changes the speed, not the pixels.
     """
 
     records: Records
@@ -48,8 +48,8 @@ class TrainBatches:
     drop_last: bool = False
     shard: tuple[int, int] = (0, 1)
     skip_bad: bool = False
-    decode_window: Callable | None = None
     bad: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    opener: Callable = dataclasses.field(default_factory=ImageCache, compare=False)
 
     def __post_init__(self):
         sizes = [self.batch_size]
@@ -95,7 +95,7 @@ class TrainBatches:
     def _prepare(self, epoch, row):
         records = self.records
         return self.protocol.prepare(
-            records.open(row, self.decode_window),
+            records.open(row, self.opener),
             records.points[row],
             records.centers[row],
             records.scales[row],
@@ -187,7 +187,8 @@ def iterate_tfdata(
     from hrnet_jax.data import tfdata  # TensorFlow: only when asked for
 
     if isinstance(batch, TrainBatches):
-        batch = dataclasses.replace(batch, decode_window=tfdata.decode_window)
+        opener = ImageCache(decode_window=tfdata.decode_window)
+        batch = dataclasses.replace(batch, opener=opener)
     return tfdata.iterate(batch, start, stop, workers or os.cpu_count())
 
 

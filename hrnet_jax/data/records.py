@@ -81,11 +81,9 @@ class Records:
         """The image of face i: RGB uint8 (H, W, 3). HRNetError if it is missing or damaged."""
         return images.whole(self.open(i))
 
-    def open(self, i: int, decode_window: Callable | None = None):
-        """The image of face i, as `images.open_image` gives it: decoded when a crop is taken."""
-        if self.pictures is not None:
-            return self.pictures[i]
-        return images.open_image(self.path(i), decode_window)
+    def open(self, i: int, opener: Callable = images.open_image):
+        """The image of face i as `images.open_image` gives it: decoded when a crop is taken."""
+        return opener(self.path(i)) if self.pictures is None else self.pictures[i]
 
 
 def read_csv(path: str | Path, root: str | Path, num_landmarks: int | None = None) -> Records:

@@ -152,7 +152,7 @@ class Comparison:
       columns: headings.
       published, runs: rows of texts; None where there is no figure.
       notes: what a reader must know before comparing.
-      sources: where the published figures stand.
+      sources: methods, and where their figures stand.
     """
 
     title: str
@@ -164,7 +164,7 @@ class Comparison:
 
     def __str__(self):
         lines = [self.title, "", format_table(self.published + self.runs, self.columns), ""]
-        return "\n".join(lines + self.notes + [f"sources: {'; '.join(self.sources)}"])
+        return "\n".join([*lines, *self.notes, "sources:", *(f"- {s}" for s in self.sources)])
 
 
 def compare(results: dict[str, dict]) -> Comparison | None:
@@ -189,6 +189,7 @@ def compare(results: dict[str, dict]) -> Comparison | None:
         texts = [format_measure(m, values.get((part, m))) for part, m in cells]
         return [name, *texts]
 
+    sources = {row.source: [r.method for r in rows if r.source == row.source] for row in rows}
     notes, runs = [], []
     for name, result in results.items():
         part, note = _part_of(result, benchmark)
@@ -202,7 +203,7 @@ def compare(results: dict[str, dict]) -> Comparison | None:
         [line(row.method, row.values) for row in rows],
         runs,
         notes,
-        list(dict.fromkeys(f"{row.method}: {row.source}" for row in rows)),
+        [f"{', '.join(methods)}: {source}" for source, methods in sources.items()],
     )
 
 

@@ -48,9 +48,9 @@ _STYLE = {
 CAPTIONS = {
     "ced": "The share of faces whose NME is at most so large; dotted: the failure thresholds.",
     "landmarks": "Mean distance to the annotation, on the mean face; the three largest are named.",
-    "size": "Line: median of bins with equally many faces; band: their middle half.",
-    "yaw": "As before. Positive: the nose turned to the image's right.",
-    "roll": "As before. Positive: the head tilted clockwise.",
+    "size": "Line: median of bins with equally many faces; band, of one run: their middle half.",
+    "yaw": "Line and band as for the size. Positive: the nose turned to the image's right.",
+    "roll": "Line and band as for the size. Positive: the head tilted clockwise.",
     "parts": "Mean over the landmarks of each contour.",
     "subsets": "NME of the data set's own subsets.",
 }

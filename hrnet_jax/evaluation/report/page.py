@@ -210,7 +210,7 @@ def _shot(shot):
     name = escape(shot.name, quote=True)
     return (
         f'<figure><img src="data:image/jpeg;base64,{data}" alt="{name}" loading="lazy">'
-        f"<figcaption><b>{shot.nme:.2f} %</b> {name}</figcaption></figure>"
+        f"<figcaption><b>{shot.nme:.2f} %</b> {name.rpartition('/')[2]}</figcaption></figure>"
     )
 
 

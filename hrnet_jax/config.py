@@ -51,10 +51,17 @@ _DEFAULTS = {
         "warmup_steps": 0,
         "warmup_start": 0.0,  # the fraction of learning_rate that it starts from
         "weight_decay": 0.0,  # decoupled (AdamW)
+        "accumulate": 1,  # parts that a batch is taken in, one after the other, to save memory
+        "ema_decay": 0.0,  # above 0: evaluate and keep a moving average of the network
+        "flatten_optimiser": False,  # Adam's moments as two vectors: less host time per step
+        "steps_per_call": 1,  # training steps in one call of the compiled program: the same
         "log_every": 10,  # steps
         "checkpoint_epochs": 1,
         "eval_epochs": 1,
     },
+    # "jit": BatchNorm over the whole batch; "pmap": over each device's part of it, as PyTorch's
+    # DataParallel (hrnet_jax.training.step).
+    "parallel": {"mode": "jit"},
     "eval": {"batch_size": 8},
 }
 

@@ -10,16 +10,20 @@ import sys
 import time
 from pathlib import Path
 
+import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from hrnet_jax.checkpoints import write_safetensors
 from hrnet_jax.cli.configs import split_config
 from hrnet_jax.config import plain
 from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.pipeline import TrainBatches
 from hrnet_jax.data.sources import open_split
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.evaluation.evaluate import predict_records
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models.variants import get_variant
@@ -27,7 +31,8 @@ from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints, load_workdir
-from hrnet_jax.training.loop import build_model, claim_workdir, initial_variables, train
+from hrnet_jax.training.loop import build_model, initial_variables, train
+from hrnet_jax.training.workdir import claim_workdir, locked
 from hrnet_jax.weights.names import backbone_table
 from tests import tiny
 from tests.seeded import seeded_array
@@ -49,9 +54,14 @@ def finished(dataset, tmp_path_factory):
 
 
 def final_state(workdir):
+    return saved_state(workdir)
+
+
+def saved_state(workdir, best=False):
     checkpoints = TrainCheckpoints(workdir)
     try:
-        return jax.device_get(checkpoints.load(checkpoints.latest_step))
+        step = checkpoints.best()[0] if best else checkpoints.latest_step
+        return jax.device_get(checkpoints.load(step))
     finally:
         checkpoints.close()
 
@@ -143,6 +153,72 @@ def list_steps(workdir):
     """Names in the checkpoint folder, those being written included."""
     folder = workdir / "checkpoints"
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"steps_per_call": 2, "flatten_optimiser": True, "ema_decay": 0.9}]
+)
+def test_sigterm_saves_within_an_epoch(dataset, tmp_path, monkeypatch, settings):
+    """The run that goes on from there ends with the bits of one that was left alone."""
+    config = tiny.get_config(dataset)
+    config.model.name = tiny.PLAIN
+    config.data.workers = 1
+    config.train.update(batch_size=2, log_every=1, **settings)
+    train(config, tmp_path / "alone")
+
+    make_batch = TrainBatches.__call__
+
+    def terminate_at_step_9(self, step):
+        if step == 9:
+            signal.raise_signal(signal.SIGTERM)
+        return make_batch(self, step)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="saved step"):
+        patch.setattr(TrainBatches, "__call__", terminate_at_step_9)
+        train(config, tmp_path / "stopped")
+    assert 6 < int(final_state(tmp_path / "stopped")["step"]) <= 12
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    train(config, tmp_path / "stopped")
+    ends = [final_state(tmp_path / name) for name in ("alone", "stopped")]
+    assert_same_leaves(*ends)
+    logs = [logged_losses(tmp_path / name) for name in ("alone", "stopped")]
+    assert logs[0] == logs[1] and len(logs[0]) == (18 if config.train.steps_per_call == 1 else 9)
+    if config.train.ema_decay:
+        variables, _ = load_workdir(tmp_path / "alone")
+        assert_same_leaves(variables, saved_state(tmp_path / "alone", best=True)["ema"])
+
+
+def logged_losses(workdir):
+    lines = map(json.loads, (workdir / "log.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def test_a_workdir_takes_one_run_at_a_time(dataset, tmp_path):
+    message = f"in use by process {os.getpid()} on .*another --workdir"
+    with locked(tmp_path / "run"), pytest.raises(HRNetError, match=message):
+        train(tiny.get_config(dataset), tmp_path / "run")
+
+
+def test_checkpoint_of_an_earlier_version(tmp_path):
+    """One without a field for a moving average."""
+
+    @flax.struct.dataclass
+    class Earlier:
+        step: jax.Array
+        params: dict
+        batch_stats: dict
+        opt_state: tuple
+
+    variables = {"params": {"a": jnp.ones(3)}, "batch_stats": {"b": jnp.ones(2)}}
+    state = train_state.create_state(variables, optax.adam(0.1))
+    checkpoints = TrainCheckpoints(tmp_path, {"provenance": {}})
+    try:
+        fields = {key: value for key, value in vars(state).items() if key != "ema"}
+        checkpoints._checkpointer.save(1, Earlier(**fields))
+        assert_same_leaves(checkpoints.load(1, like=state), state)
+    finally:
+        checkpoints.close()
+    assert_same_leaves(load_workdir(tmp_path)[0], variables)
 
 
 def test_stops_at_a_loss_that_is_not_finite(dataset, tmp_path):
@@ -302,6 +378,9 @@ def tiny_schedule():
         ("log_every", 0, "train.log_every = 0"),
         ("eval_epochs", 0, "train.eval_epochs = 0"),
         ("learning_rate", float("nan"), "train.learning_rate = nan"),
+        ("ema_decay", 1.0, "train.ema_decay = 1.0"),
+        ("accumulate", 3, "multiple of the 1 devices times train.accumulate = 3"),
+        ("steps_per_call", 0, "train.steps_per_call = 0"),
         ("warmup_epochs", -1.0, "train.warmup_epochs = -1"),
     ],
 )

@@ -1,13 +1,18 @@
 """A tiny network and data set; `python -m tests.tiny COMMAND …` is the CLI with them."""
 
+import functools
 import sys
 
+import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from hrnet_jax import models
 from hrnet_jax.config import default_config
 from hrnet_jax.data.records import Records, write_csv
+from hrnet_jax.models.features import Features
+from hrnet_jax.models.layers import ConvNorm
 from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, HourglassVariant, HRNetVariant
 from hrnet_jax.protocols import float_protocol
 
@@ -15,6 +20,28 @@ VARIANTS["tiny"] = HRNetVariant(2, 1, 2, modules=(1, 1, 1), blocks=1)
 HOURGLASSES["hih_tiny"] = HourglassVariant(stacks=2, width=16)
 MODEL = "hrnetv2_tiny"
 HOURGLASS = "hih_tiny"
+PLAIN = "plain"
+
+
+class Plain(nn.Module):
+    """A backbone of two convolutions, which compiles in a second."""
+
+    conv: nn.Module
+    norm: nn.Module
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        norm = functools.partial(self.norm, use_running_average=not train)
+        x = ConvNorm(8, self.conv, norm, kernel=3, stride=2, name="stem1")(images)
+        return Features([ConvNorm(8, self.conv, norm, kernel=3, stride=2, name="stem2")(x)])
+
+
+def _plain(num_landmarks, conv, norm, remat):
+    return Plain(conv, norm)
+
+
+_presets = models._presets
+models._presets = lambda: _presets() | {PLAIN: models.Preset(_plain, "heatmap", 0.99, "kaiming")}
 
 
 def write_dataset(folder, train=12, valid=6, num_landmarks=68, seed=0):

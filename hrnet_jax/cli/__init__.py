@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.errors import HRNetError, Stopped
 
 COMMANDS = {
     "data": "prepare a downloaded data set, or look at what training sees of one",
@@ -49,6 +49,9 @@ def run(command: str, argv: list[str] | None = None) -> int:
     except HRNetError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"stopped by {stopped}: the same command goes on from there", file=sys.stderr)
+        return 143
     except Exception as error:
         if os.environ.get("HRNET_JAX_DEBUG"):
             raise

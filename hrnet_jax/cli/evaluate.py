@@ -1,9 +1,10 @@
 """`evaluate.py`: score a checkpoint on a data set, or anybody's predictions."""
 
+import functools
 from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, join_processes
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -29,12 +30,17 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(rest)
     check(config, arguments)
     if getattr(config, "task", "landmarks") == "classification":
+        if arguments.distributed:
+            raise HRNetError("--distributed: a classifier is evaluated in one process")
         from hrnet_jax.classification.evaluate import evaluate_classifier
 
         evaluate_classifier(config, arguments)
         print(f"written: metrics.json and per_image.csv in {arguments.output}")
         return 0
+    join_processes(arguments)
     run = score(arguments) if arguments.predictions else evaluate_checkpoint(config, arguments)
+    if run is None:
+        return 0
     show(run)
 
     from hrnet_jax.evaluation.report import write_report
@@ -81,6 +87,7 @@ def add_arguments(parser: Parser) -> None:
         "(default: images, beside --truth)",
     )
     parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_processes()
 
 
 def check(config, arguments) -> None:
@@ -111,7 +118,10 @@ def score(arguments):
 
 
 def evaluate_checkpoint(config, arguments):
-    """Runs the checkpoint over the config's data set, writes the results; returns the `Run`."""
+    """Runs the checkpoint over the config's data set, writes the results; returns the `Run`.
+
+    None in the other processes of a job: the first one writes.
+    """
     import dataclasses
 
     from tqdm import tqdm
@@ -124,9 +134,11 @@ def evaluate_checkpoint(config, arguments):
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme
-    from hrnet_jax.training.loop import describe_model
+    from hrnet_jax.training.loop import compute_dtype, describe_model
+    from hrnet_jax.training.parallel import Devices, is_first_process
 
-    loaded = load(arguments.checkpoint)
+    devices = Devices()
+    loaded = load(arguments.checkpoint, compute_dtype(config))
     scheme = get_scheme(config.scheme)
     model = loaded.metadata["model"]
     wanted = describe_model(config, scheme)
@@ -141,19 +153,22 @@ def evaluate_checkpoint(config, arguments):
         protocol = dataclasses.replace(protocol, flip_test=arguments.flip_test == "on")
     records = open_split(config.data, scheme, arguments.split, config.seed)
     forward = make_forward(loaded.model, protocol, scheme)
-    size = config.eval.batch_size
     predictions = predict_records(
         forward,
-        loaded.variables,
+        devices.replicate(loaded.variables),
         records,
         protocol,
-        size,
+        config.eval.batch_size,
         config.data.workers,
-        progress=lambda batches: tqdm(batches, total=-(-len(records) // size), unit="batch"),
+        progress=functools.partial(tqdm, unit="batch", disable=not is_first_process()),
+        devices=devices,
     )
+    if not is_first_process():
+        return None
     metadata = {
         "protocol": protocol.to_dict(),
         "model": model,
+        "dtype": config.model.dtype,
         "split": describe_split(config.data, arguments.split),
         "checkpoint": str(arguments.checkpoint),
     }

@@ -19,3 +19,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise HRNetError(f"{message} (see {self.prog} --help)")
+
+    def add_processes(self):
+        """The arguments of a job of several processes, for `join_processes`."""
+        group = self.add_argument_group("several processes", "one job; see docs/pods.md")
+        group.add_argument(
+            "--distributed",
+            action="store_true",
+            help="join the other processes; Cloud TPU, SLURM and Kubernetes tell which",
+        )
+        group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: process 0's")
+        group.add_argument("--processes", type=int, metavar="N", help="elsewhere: how many")
+        group.add_argument("--process", type=int, metavar="I", help="elsewhere: this one, from 0")
+
+
+def join_processes(arguments) -> None:
+    """Joins the job's other processes, where the command line says that there are any."""
+    place = arguments.coordinator, arguments.processes, arguments.process
+    if arguments.distributed:
+        from hrnet_jax.training.parallel import start_processes
+
+        start_processes(*place)
+    elif place != (None, None, None):
+        raise HRNetError("--coordinator, --processes and --process need --distributed too")

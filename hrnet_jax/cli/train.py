@@ -1,7 +1,7 @@
 """`train.py`: train a network from a config."""
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, join_processes
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -11,9 +11,9 @@ examples:
       --config.data.root=/data/300w --config.train.batch_size=64
   python train.py --config=configs/imagenet_w18.py --workdir=runs/imagenet
 
-The same command again goes on where the run in --workdir stopped, to the same bits. Every key of
-the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a classifier:
-hrnet_jax/classification/config.py).
+The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM saves
+first. Every key of the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a
+classifier: hrnet_jax/classification/config.py).
 """
 
 
@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
     parser.add_argument("--workdir", required=True, help="folder of checkpoints and logs")
+    parser.add_processes()
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
     if not arguments.workdir:
@@ -32,13 +33,19 @@ def main(argv: list[str]) -> int:
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
     if getattr(config, "task", "landmarks") == "classification":
+        if arguments.distributed:
+            raise HRNetError("--distributed: a classifier trains in one process")
         from hrnet_jax.classification.train import train
 
         best = train(config, arguments.workdir)
         print(f"best top-1 {best['top1']:.2f} % at step {best['step']}: {arguments.workdir}")
         return 0
+    join_processes(arguments)
     from hrnet_jax.training.loop import train
+    from hrnet_jax.training.parallel import is_first_process
 
     best = train(config, arguments.workdir)
-    print(f"best validation NME {best['nme']:.2f} % at step {best['step']}: {arguments.workdir}")
+    if is_first_process():
+        nme, step = best["nme"], best["step"]
+        print(f"best validation NME {nme:.2f} % at step {step}: {arguments.workdir}")
     return 0

@@ -15,6 +15,7 @@ import jax
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
+from hrnet_jax.training.parallel import is_first_process
 
 METADATA = "metadata.json"
 
@@ -62,7 +63,7 @@ class TrainCheckpoints:
                 )
             except Exception as error:  # Orbax raises many types for what it cannot read
                 raise self._damaged("*", error) from error
-        if metadata is not None:
+        if metadata is not None and is_first_process():
             with open_atomically(Path(workdir) / METADATA) as file:
                 json.dump(metadata, file, indent=1)
 
@@ -70,7 +71,7 @@ class TrainCheckpoints:
         """Saves the state under its step; metric in percent, None where it was not evaluated."""
         with _quiet():
             metrics = None if value is None else {self._metric: float(value)}
-            self._checkpointer.save(int(state.step), state, metrics=metrics, force=True)
+            self._checkpointer.save(int(state.step), _present(state), metrics=metrics, force=True)
 
     @property
     def latest_step(self) -> int | None:
@@ -94,17 +95,22 @@ class TrainCheckpoints:
         return step, value
 
     def load(self, step: int, like=None):
-        """The state of a step: with the structure, dtypes and shardings of `like` where given."""
+        """The state of a step: with the structure, dtypes and shardings of `like` where given.
+
+        Without it, a dictionary of the state's fields, with trees of plain dictionaries and lists.
+        """
         abstract = None
         if like is not None:
             abstract = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+                _present(like),
             )
         with _quiet():
             try:
-                return self._checkpointer.load(step, abstract)
+                fields = self._checkpointer.load(step, abstract)
             except Exception as error:
                 raise self._damaged(step, error) from error
+        return fields if like is None else like.replace(**fields)
 
     def _damaged(self, step, error):
         return HRNetError(
@@ -118,6 +124,11 @@ class TrainCheckpoints:
             self._checkpointer.close()
 
 
+def _present(state):
+    """The fields of a state that a run has, as a dictionary."""
+    return {key: value for key, value in vars(state).items() if value is not None}
+
+
 def _first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
@@ -125,8 +136,9 @@ def _first_line(error):
 def load_workdir(workdir: Path) -> tuple[dict, dict]:
     """The best checkpoint of a training workdir (the latest, if none was evaluated).
 
-    Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"}, and what
-    `train` wrote about the run, with the step and its metric added to its provenance.
+    Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"} (their moving
+    average, where the run kept one), and what `train` wrote about the run, with the step and its
+    metric added to its provenance.
     """
     path = Path(workdir) / METADATA
     try:
@@ -150,4 +162,5 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
     finally:
         checkpoints.close()
     metadata["provenance"] |= {"step": step, metric: value}
-    return {"params": state["params"], "batch_stats": state["batch_stats"]}, metadata
+    variables = state.get("ema") or state  # what was evaluated
+    return {key: variables[key] for key in ("params", "batch_stats")}, metadata

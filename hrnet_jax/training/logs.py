@@ -6,8 +6,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrnet_jax.files import open_atomically
+from hrnet_jax.training.parallel import is_first_process
 
 LOG = "log.jsonl"
+
+
+def open_logs(workdir: Path, start_step: int, total_steps: int):
+    """`Logs` in the first process of a job, `NoLogs` in the others."""
+    return Logs(workdir, start_step, total_steps) if is_first_process() else NoLogs()
 
 
 class Logs:
@@ -56,6 +62,18 @@ class Logs:
         self._bar.close()
         self._file.close()
         self._board.close()
+
+
+class NoLogs:
+    """Takes what `Logs` takes, and says nothing."""
+
+    def write(self, step: int, **values: float) -> None: ...
+
+    def show(self, step: int, **values) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def close(self): ...
 
 
 def _lines(path):

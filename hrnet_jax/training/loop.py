@@ -1,7 +1,7 @@
 """Training from a config: one function that reads from top to bottom."""
 
+import contextlib
 import functools
-import json
 import math
 import time
 from pathlib import Path
@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import hrnet_jax
-from hrnet_jax.config import default_config, plain
+from hrnet_jax.config import plain
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.augment import Augmentation
 from hrnet_jax.data.sources import describe_split, open_split
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.evaluation.baseline import mean_shape_nme
 from hrnet_jax.evaluation.evaluate import predict_records
 from hrnet_jax.evaluation.scoring import nme_of_records
-from hrnet_jax.files import open_atomically
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models import model_head
 from hrnet_jax.models.layers import BatchNorm
@@ -29,12 +28,19 @@ from hrnet_jax.scheme_files import describe as describe_scheme
 from hrnet_jax.schemes import SCHEMES, get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints
-from hrnet_jax.training.logs import Logs
+from hrnet_jax.training.logs import open_logs
 from hrnet_jax.training.losses import get_loss
+from hrnet_jax.training.parallel import (
+    MODES,
+    Devices,
+    Preemption,
+    call_counts,
+    feed,
+    several_steps,
+)
 from hrnet_jax.training.step import make_train_step
+from hrnet_jax.training.workdir import claim_workdir, locked
 from hrnet_jax.weights.convert import load_backbone
-
-CONFIG = "config.json"
 
 
 def train(config, workdir: str | Path) -> dict:
@@ -47,18 +53,17 @@ def train(config, workdir: str | Path) -> dict:
     Returns:
       {"step", "nme"} of the best checkpoint, NME in percent of the validation split.
 
-    The same config gives the same bits on one machine, also across a restart from any point.
+    The same config gives the same bits on one machine, also across a restart from any point; on
+    other devices the same but for rounding. After `start_processes` every process of the job calls
+    this with the same arguments and a `workdir` that all of them see. On SIGTERM the state is saved
+    after the next step and `Stopped` raised.
     """
     # ---- what to do
     workdir = Path(workdir)
     scheme = get_scheme(config.scheme)
     protocol = Protocol.from_dict(plain(config.protocol))
     check_numbers(config)
-
-    # ---- devices
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    replicated = jax.NamedSharding(mesh, jax.P())
-    sharded = jax.NamedSharding(mesh, jax.P("data"))
+    devices = Devices()
 
     # ---- data
     train_records = open_split(config.data, scheme, "train", config.seed)
@@ -71,52 +76,73 @@ def train(config, workdir: str | Path) -> dict:
         config.train.batch_size,
         config.seed,
         config.train.drop_last,
+        devices.shard,
     )
-    check_batches(batches, mesh.size)
+    check_batches(config.train, batches, devices.count)
     steps_per_epoch = batches.steps_per_epoch
     total_steps = config.train.epochs * steps_per_epoch
+    steps_per_call = config.train.steps_per_call
 
-    # ---- network and optimiser
+    # ---- network, optimiser and step
     model = build_model(config, scheme)
     forward = make_forward(model, protocol, scheme)
     optimiser = train_state.create_optimiser(config, steps_per_epoch)
-    loss = get_loss(config.train.loss, protocol.codec)
-    train_step = make_train_step(model, protocol.codec, optimiser, loss)
-    claim_workdir(workdir, config)
-    variables, origin = initial_variables(config, model, protocol)
-    state = jax.device_put(train_state.create_state(variables, optimiser), replicated)
-
-    # ---- go on from the latest checkpoint, if there is one
-    checkpoints = TrainCheckpoints(workdir, run_metadata(config, scheme, protocol, train_records))
-    if checkpoints.latest_step is not None:
-        state = checkpoints.load(checkpoints.latest_step, like=state)
-    first_step = int(state.step)
-    best = checkpoints.best()
-    logs = Logs(workdir, first_step, total_steps)
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    baseline = mean_shape_nme(train_records, valid_records, scheme)
-    logs.say(f"{config.model.name}: {count:,} parameters; {origin}")
-    logs.say(
-        f"{len(train_records)} training and {len(valid_records)} validation faces; "
-        f"mean-shape baseline NME {baseline:.2f} %"
+    train_step = make_train_step(
+        model,
+        protocol.codec,
+        optimiser,
+        get_loss(config.train.loss, protocol.codec),
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+        mesh=devices.mesh,
+        mode=config.parallel.mode,
     )
-    if first_step:
-        logs.say(f"going on from step {first_step} of {total_steps} in {workdir}")
+    train_steps = several_steps(train_step, steps_per_call)
 
-    # ---- loop
-    try:
-        unchecked, since, images = [], time.perf_counter(), 0
+    with contextlib.ExitStack() as closing:
+        # ---- a fresh state, or that of the latest checkpoint
+        preemption = closing.enter_context(Preemption())
+        closing.enter_context(locked(workdir))
+        claim_workdir(workdir, config)
+        variables, origin = initial_variables(config, model, protocol)
+        state = train_state.create_state(variables, optimiser, config.train.ema_decay > 0)
+        state = devices.replicate(state)
+        metadata = run_metadata(config, scheme, protocol, train_records)
+        checkpoints = closing.enter_context(contextlib.closing(TrainCheckpoints(workdir, metadata)))
+        if checkpoints.latest_step is not None:
+            state = checkpoints.load(checkpoints.latest_step, like=state)
+        first_step = int(state.step)
+        best = checkpoints.best()
+        logs = closing.enter_context(
+            contextlib.closing(open_logs(workdir, first_step, total_steps))
+        )
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        baseline = mean_shape_nme(train_records, valid_records, scheme)
+        logs.say(f"{config.model.name}: {count:,} parameters; {origin}")
+        logs.say(
+            f"{len(train_records)} training and {len(valid_records)} validation faces; "
+            f"mean-shape baseline NME {baseline:.2f} %"
+        )
+        if first_step:
+            logs.say(f"going on from step {first_step} of {total_steps} in {workdir}")
+
+        # ---- loop
         ahead = pipeline.iterate(
             config.data.loader, batches, first_step, total_steps, config.data.workers
         )
-        for step, batch in enumerate(ahead, start=first_step + 1):
-            state, metrics = train_step(state, jax.device_put(batch, sharded))
+        counts = call_counts(first_step, total_steps, steps_per_epoch, steps_per_call)
+        unchecked, since, images, step = [], time.perf_counter(), 0, first_step
+        for count, data in feed(ahead, counts, devices, steps_per_call):
+            state, metrics = train_steps(state, data, count)
             unchecked.append(metrics)
-            images += len(batch["image"])
+            images += data["image"].size // math.prod(data["image"].shape[-3:])
+            before, step = step, step + count
             epoch, in_epoch = divmod(step, steps_per_epoch)
-            epoch_ends = in_epoch == 0
+            epoch_ends, last = in_epoch == 0, step == total_steps
+            stop = preemption.requested() and not last
 
-            if step % config.train.log_every == 0 or epoch_ends or step == total_steps:
+            log_every = config.train.log_every
+            if step // log_every > before // log_every or epoch_ends or stop:
                 metrics = check_finite(unchecked, step)
                 rate = images / (time.perf_counter() - since)
                 unchecked, since, images = [], time.perf_counter(), 0
@@ -128,7 +154,7 @@ def train(config, workdir: str | Path) -> dict:
                     images=f"{rate:.0f}/s",
                 )
 
-            last, is_best, nme = step == total_steps, False, None
+            is_best, nme = False, None
             if epoch_ends and (epoch % config.train.eval_epochs == 0 or last):
                 predictions = predict_records(
                     forward,
@@ -137,6 +163,7 @@ def train(config, workdir: str | Path) -> dict:
                     protocol,
                     config.eval.batch_size,
                     config.data.workers,
+                    devices=devices,
                 )
                 nme = 100 * float(nme_of_records(valid_records, predictions, scheme).mean())
                 is_best = best is None or nme < best[1]
@@ -144,57 +171,13 @@ def train(config, workdir: str | Path) -> dict:
                 logs.write(step, epoch=epoch, nme=nme)
                 logs.show(step, NME=f"{nme:.2f} % (best {best[1]:.2f})")
                 since = time.perf_counter()
-            if epoch_ends and (epoch % config.train.checkpoint_epochs == 0 or is_best or last):
+            checkpoint_due = epoch_ends and (epoch % config.train.checkpoint_epochs == 0 or last)
+            if checkpoint_due or is_best or stop:
                 checkpoints.save(state, nme)
                 since = time.perf_counter()
-    finally:
-        logs.close()
-        checkpoints.close()
-    return {"step": best[0], "nme": best[1]} if best else {"step": int(state.step), "nme": None}
-
-
-# Settings that change how fast a run is, not what comes out.
-_FREE = ("data.root", "data.images", "data.loader", "data.workers", "train.log_every")
-
-
-def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
-    """Writes the config into the workdir; HRNetError if it has checkpoints of another config.
-
-    `defaults`: what its kind of config has for every key; those of `hrnet_jax.config` by default.
-    """
-    path = workdir / CONFIG
-    if any((workdir / "checkpoints").glob("[0-9]*")):
-        wanted = flatten(plain(config))
-        try:
-            # A setting that the earlier version did not have yet had what is now its default.
-            known = flatten(plain(defaults or default_config()))
-            found = known | flatten(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
-        other = [
-            f"{key} = {found.get(key)!r} there, {wanted.get(key)!r} here"
-            for key in sorted(found.keys() | wanted.keys())
-            if key not in _FREE and found.get(key) != wanted.get(key)
-        ]
-        if other:
-            more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-            raise HRNetError(
-                f"{workdir} holds a run of another config ({'; '.join(other[:3])}{more}): "
-                "use another --workdir, or the same config to go on"
-            )
-    with open_atomically(path) as file:
-        json.dump(plain(config), file, indent=1)
-
-
-def flatten(tree: dict, prefix: str = "") -> dict:
-    """Nested dicts to one with dotted keys."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+            if stop:
+                raise Stopped(f"SIGTERM: saved step {step} of {total_steps} in {workdir}")
+    return {"step": best[0], "nme": best[1]} if best else {"step": step, "nme": None}
 
 
 def check_numbers(config) -> None:
@@ -202,6 +185,7 @@ def check_numbers(config) -> None:
     values = {
         **{f"train.{key}": config.train[key] for key in ("epochs", "batch_size", "learning_rate")},
         **{f"train.{key}_epochs": config.train[f"{key}_epochs"] for key in ("checkpoint", "eval")},
+        **{f"train.{key}": config.train[key] for key in ("accumulate", "steps_per_call")},
         "train.log_every": config.train.log_every,
         "eval.batch_size": config.eval.batch_size,
     }
@@ -213,6 +197,10 @@ def check_numbers(config) -> None:
             f"train.warmup_epochs = {config.train.warmup_epochs}: it must lie between 0 and "
             f"train.epochs = {config.train.epochs}"
         )
+    if not 0 <= config.train.ema_decay < 1:
+        raise HRNetError(f"train.ema_decay = {config.train.ema_decay}: it must lie between 0 and 1")
+    if config.parallel.mode not in MODES:
+        raise HRNetError(f"unknown parallel.mode {config.parallel.mode!r}: choose jit or pmap")
     if not 0 <= config.seed < 2**32:
         raise HRNetError(f"seed = {config.seed}: it must lie between 0 and 2**32 - 1")
     if config.protocol.flip_test and config.augment.flip_offset:
@@ -222,15 +210,23 @@ def check_numbers(config) -> None:
         )
 
 
-def check_batches(batches: pipeline.TrainBatches, devices: int) -> None:
-    """HRNetError for a batch size that the data or the devices cannot take."""
+def check_batches(train, batches: pipeline.TrainBatches, devices: int) -> None:
+    """HRNetError for a batch size that the data, the devices or `config.train` cannot take."""
     size, count = batches.batch_size, len(batches.records)
+    last = 0 if batches.drop_last else count % size
     if size > count and batches.drop_last:
         raise HRNetError(f"train.batch_size = {size} with {count} faces leaves no batch")
-    if size % devices or (count % size % devices and not batches.drop_last):
+    parts = devices * train.accumulate
+    if size % parts or last % parts:
+        times = f" times train.accumulate = {train.accumulate}" if train.accumulate > 1 else ""
         raise HRNetError(
             f"train.batch_size = {size} ({count % size} in the last batch) is not a multiple of "
-            f"the {devices} devices: change it, and set train.drop_last=True"
+            f"the {devices} devices{times}: change it, and set train.drop_last=True"
+        )
+    if train.steps_per_call > 1 and last:
+        raise HRNetError(
+            f"train.steps_per_call = {train.steps_per_call} needs batches of one size, and the "
+            f"last of an epoch has {last} faces: set train.drop_last=True"
         )
 
 
@@ -244,17 +240,21 @@ def describe_model(config, scheme) -> dict:
     return description if head == model_head(name) else description | {"head": head}
 
 
+def compute_dtype(config) -> jnp.dtype:
+    """That of `config.model`."""
+    name = config.model.dtype
+    if name not in ("float32", "bfloat16", "float64"):
+        raise HRNetError(f"unknown model.dtype {name!r}: choose float32, bfloat16 or float64")
+    if name == "float64" and not jax.config.jax_enable_x64:
+        raise HRNetError("model.dtype = float64 needs the environment variable JAX_ENABLE_X64=1")
+    return jnp.dtype(name)
+
+
 def build_model(config, scheme):
     """The network of `config.model` with the scheme's number of landmarks."""
-    if config.model.dtype not in ("float32", "bfloat16", "float64"):
-        raise HRNetError(
-            f"unknown model.dtype {config.model.dtype!r}: choose float32, bfloat16 or float64"
-        )
-    if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
-        raise HRNetError("model.dtype = float64 needs the environment variable JAX_ENABLE_X64=1")
     return hrnet_jax.create_model(
         **describe_model(config, scheme),
-        dtype=jnp.dtype(config.model.dtype),
+        dtype=compute_dtype(config),
         norm=functools.partial(BatchNorm, momentum=config.model.norm_momentum),
         init=config.model.init,
         remat=config.model.remat,
@@ -303,11 +303,14 @@ def run_metadata(config, scheme, protocol: Protocol, records) -> dict:
 
 
 def check_finite(metrics: list[dict], step: int) -> dict:
-    """The mean of the last steps' metrics; HRNetError at the first loss that is not finite."""
-    values = {key: np.array([float(m[key]) for m in metrics]) for key in metrics[0]}
+    """The mean of the last calls' metrics; HRNetError at the first loss that is not finite."""
+    values = {
+        key: np.concatenate([np.atleast_1d(np.asarray(m[key], np.float64)) for m in metrics])
+        for key in metrics[0]
+    }
     bad = np.flatnonzero(~np.isfinite(values["loss"]) | ~np.isfinite(values["gradient_norm"]))
     if bad.size:
-        first = step - len(metrics) + 1 + int(bad[0])
+        first = step - len(values["loss"]) + 1 + int(bad[0])
         raise HRNetError(
             f"the loss is {values['loss'][bad[0]]} (gradient norm "
             f"{values['gradient_norm'][bad[0]]}) at step {first}: stopped, and nothing of it was "

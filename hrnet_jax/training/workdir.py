@@ -1,0 +1,96 @@
+"""A run's folder: one config, one run at a time."""
+
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+
+from hrnet_jax.config import default_config, plain
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import open_atomically
+from hrnet_jax.training.parallel import is_first_process
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, nothing keeps two runs apart
+    fcntl = None
+
+CONFIG = "config.json"
+LOCK = "lock"
+
+# Settings that change how fast a run is, not what comes out.
+_FREE = ("data.root", "data.images", "data.loader", "data.workers", "train.log_every")
+
+
+@contextlib.contextmanager
+def locked(workdir: Path):
+    """Holds the workdir for this job; HRNetError names the process that has it already.
+
+    The system releases the lock when the process ends, however it does.
+    """
+    if fcntl is None or not is_first_process():
+        yield
+        return
+    path = workdir / LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")
+    except OSError as error:
+        raise HRNetError(f"cannot write {path}: {error.strerror or error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise HRNetError(
+                f"{workdir} is in use by {file.read(100) or 'another run'}: wait for it, stop it, "
+                "or use another --workdir"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
+    """Writes the config into the workdir; HRNetError if it has checkpoints of another config.
+
+    `defaults`: what its kind of config has for every key; those of `hrnet_jax.config` by default.
+    """
+    path = workdir / CONFIG
+    if any((workdir / "checkpoints").glob("[0-9]*")):
+        wanted = flatten(plain(config))
+        try:
+            # A setting that the earlier version did not have yet had what is now its default.
+            known = flatten(plain(defaults or default_config()))
+            found = known | flatten(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
+        other = [
+            f"{key} = {found.get(key)!r} there, {wanted.get(key)!r} here"
+            for key in sorted(found.keys() | wanted.keys())
+            if key not in _FREE and found.get(key) != wanted.get(key)
+        ]
+        if other:
+            more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+            raise HRNetError(
+                f"{workdir} holds a run of another config ({'; '.join(other[:3])}{more}): "
+                "use another --workdir, or the same config to go on"
+            )
+    if is_first_process():
+        with open_atomically(path) as file:
+            json.dump(plain(config), file, indent=1)
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """Nested dicts to one with dotted keys."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

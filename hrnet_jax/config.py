@@ -27,7 +27,9 @@ _DEFAULTS = {
     # Random changes of the training faces (hrnet_jax.data.augment.Augmentation).
     "augment": dataclasses.asdict(Augmentation()),
     "data": {
-        "source": "csv",  # "csv": annotations in the official columns; "synthetic": rendered faces
+        # "csv": annotations in the official columns; "synthetic": rendered faces; "device": csv
+        # whose faces are kept and augmented on the device (hrnet_jax.data.device).
+        "source": "csv",
         "root": "data/300w",
         "images": "images",  # folder of the images, under root
         "train": "face_landmarks_300w_train.csv",
@@ -37,6 +39,7 @@ _DEFAULTS = {
         "size": 0,  # "synthetic": side of the rendered pictures in pixels
         "loader": "tfdata",  # or "threads": the same batches without TensorFlow
         "workers": 0,  # batches prepared at once; 0: one for each processor
+        "cache": "",  # "device": a file that keeps its crops for the next start, made if not there
     },
     "train": {
         "epochs": 60,

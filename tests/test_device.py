@@ -1,6 +1,7 @@
 """Batches on the device: the host's samples, seeded one by one, whatever the number of devices."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -19,9 +20,13 @@ from hrnet_jax.data.loose import make_crops
 from hrnet_jax.data.pipeline import TrainBatches
 from hrnet_jax.data.records import Records
 from hrnet_jax.data.sources import render_split
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.protocols import float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
+from hrnet_jax.training.checkpoints import TrainCheckpoints
+from hrnet_jax.training.loop import train
+from hrnet_jax.training.parallel import Preemption
+from tests import tiny
 
 SCHEME = get_scheme("300w")
 AUGMENTATION = Augmentation(
@@ -302,3 +307,29 @@ def test_a_large_face_at_the_border_of_its_picture():
     assert zooms[0] < 0.3
     assert np.quantile(images, 0.95) <= 2 and np.quantile(images, 0.99) <= 30
     assert points.max() < 1e-4
+
+
+def test_training_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    """A run from the device, and one that is stopped, loses its pictures and goes on."""
+    root = tiny.write_dataset(tmp_path / "data")
+    config = tiny.get_config(root)
+    config.model.name = tiny.PLAIN
+    config.data.update(source="device", cache=str(tmp_path / "crops.safetensors"))
+    config.train.update(epochs=2, steps_per_call=3)
+    train(config, tmp_path / "whole")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preemption, "requested", lambda self: True)
+        with pytest.raises(Stopped):
+            train(config, tmp_path / "stopped")
+    for picture in (root / "images").glob("train*"):
+        picture.unlink()
+    train(config, tmp_path / "stopped")
+    runs = [TrainCheckpoints(tmp_path / name) for name in ("whole", "stopped")]
+    states = [jax.device_get(run.load(6)) for run in runs]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]
+    assert losses[-1] < losses[0]
+    for run in runs:
+        run.close()

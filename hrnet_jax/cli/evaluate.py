@@ -120,7 +120,7 @@ def score(arguments):
 def evaluate_checkpoint(config, arguments):
     """Runs the checkpoint over the config's data set, writes the results; returns the `Run`.
 
-    None in the other processes of a job: the first one writes.
+    Of several processes the first does; None from the others.
     """
     import dataclasses
 

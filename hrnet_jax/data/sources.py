@@ -20,6 +20,7 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
 
     "csv": an annotation file in the official columns, its images under `root`/`images`, its
     subsets, rectangles and visibilities in the sidecar (`hrnet_jax.data.attributes`), if any.
+    "device": the same faces; training then takes its batches from `hrnet_jax.data.device`.
     "synthetic": faces rendered now, held in memory; train and valid never share one.
     """
     if split not in SPLITS:
@@ -27,7 +28,7 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
     count = data[f"{split}_count"]
     if count < 0:
         raise HRNetError(f"data.{split}_count = {count}: give how many faces, or 0 for all")
-    if data.source == "csv":
+    if data.source in ("csv", "device"):
         root = Path(data.root)
         path = root / data[split]
         records = read_csv(path, root / data.images, scheme.num_landmarks)
@@ -42,7 +43,7 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
                 "how many to render (1 at least) and how large (32 pixels at least)"
             )
         return render_split(count, len(SPLITS) * seed + SPLITS.index(split), data.size, split)
-    raise HRNetError(f"unknown data.source {data.source!r}: choose 'csv' or 'synthetic'")
+    raise HRNetError(f"unknown data.source {data.source!r}: choose csv, device or synthetic")
 
 
 def render_split(count: int, seed: int, size: int, name: str) -> Records:
@@ -63,7 +64,7 @@ def render_split(count: int, seed: int, size: int, name: str) -> Records:
 
 def describe_split(data, split: str) -> str:
     """The split in a few words, for results and model cards."""
-    if data.source == "csv":
+    if data.source in ("csv", "device"):
         return data[split] + (
             f" (first {data[f'{split}_count']})" if data[f"{split}_count"] else ""
         )

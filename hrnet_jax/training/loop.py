@@ -9,11 +9,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 import hrnet_jax
 from hrnet_jax.config import plain
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.device import DeviceBatches
 from hrnet_jax.data.sources import describe_split, open_split
 from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.evaluation.baseline import mean_shape_nme
@@ -36,6 +38,7 @@ from hrnet_jax.training.parallel import (
     Preemption,
     call_counts,
     feed,
+    is_first_process,
     several_steps,
 )
 from hrnet_jax.training.step import make_train_step
@@ -68,16 +71,8 @@ def train(config, workdir: str | Path) -> dict:
     # ---- data
     train_records = open_split(config.data, scheme, "train", config.seed)
     valid_records = open_split(config.data, scheme, "valid", config.seed)
-    batches = pipeline.TrainBatches(
-        train_records,
-        protocol,
-        Augmentation(**plain(config.augment)),
-        scheme.flip_permutation,
-        config.train.batch_size,
-        config.seed,
-        config.train.drop_last,
-        devices.shard,
-    )
+    batches = open_batches(config, train_records, protocol, scheme, devices)
+    resident = isinstance(batches, DeviceBatches)
     check_batches(config.train, batches, devices.count)
     steps_per_epoch = batches.steps_per_epoch
     total_steps = config.train.epochs * steps_per_epoch
@@ -94,16 +89,18 @@ def train(config, workdir: str | Path) -> dict:
         get_loss(config.train.loss, protocol.codec),
         accumulate=config.train.accumulate,
         ema_decay=config.train.ema_decay,
+        prepare=batches.batch if resident else None,
         mesh=devices.mesh,
         mode=config.parallel.mode,
     )
-    train_steps = several_steps(train_step, steps_per_call)
+    train_steps = several_steps(train_step, steps_per_call, resident)
 
     with contextlib.ExitStack() as closing:
         # ---- a fresh state, or that of the latest checkpoint
         preemption = closing.enter_context(Preemption())
         closing.enter_context(locked(workdir))
         claim_workdir(workdir, config)
+        cache = batches.cache if resident else None
         variables, origin = initial_variables(config, model, protocol)
         state = train_state.create_state(variables, optimiser, config.train.ema_decay > 0)
         state = devices.replicate(state)
@@ -127,15 +124,20 @@ def train(config, workdir: str | Path) -> dict:
             logs.say(f"going on from step {first_step} of {total_steps} in {workdir}")
 
         # ---- loop
-        ahead = pipeline.iterate(
-            config.data.loader, batches, first_step, total_steps, config.data.workers
-        )
         counts = call_counts(first_step, total_steps, steps_per_epoch, steps_per_call)
+        if resident:
+            calls = ((count, cache) for count in counts)
+        else:
+            ahead = pipeline.iterate(
+                config.data.loader, batches, first_step, total_steps, config.data.workers
+            )
+            calls = feed(ahead, counts, devices, steps_per_call)
         unchecked, since, images, step = [], time.perf_counter(), 0, first_step
-        for count, data in feed(ahead, counts, devices, steps_per_call):
+        for count, data in calls:
             state, metrics = train_steps(state, data, count)
             unchecked.append(metrics)
-            images += data["image"].size // math.prod(data["image"].shape[-3:])
+            shape = (count, batches.batch_size) if resident else data["image"].shape[:-3]
+            images += math.prod(shape)
             before, step = step, step + count
             epoch, in_epoch = divmod(step, steps_per_epoch)
             epoch_ends, last = in_epoch == 0, step == total_steps
@@ -208,6 +210,23 @@ def check_numbers(config) -> None:
             "protocol.flip_test averages mirror images about the crop's centre, which "
             f"augment.flip_offset = {config.augment.flip_offset} moves: set one of them to zero"
         )
+
+
+def open_batches(config, records, protocol: Protocol, scheme, devices: Devices):
+    """The batches of `config`: `DeviceBatches` for data.source "device", else `TrainBatches`."""
+    common = {
+        "records": records,
+        "protocol": protocol,
+        "augmentation": Augmentation(**plain(config.augment)),
+        "flip_permutation": scheme.flip_permutation,
+        "batch_size": config.train.batch_size,
+        "seed": config.seed,
+        "drop_last": config.train.drop_last,
+    }
+    if config.data.source != "device":
+        return pipeline.TrainBatches(**common, shard=devices.shard)
+    progress = functools.partial(tqdm, desc="crops", disable=not is_first_process())
+    return DeviceBatches(**common, file=config.data.cache, mesh=devices.mesh, progress=progress)
 
 
 def check_batches(train, batches: pipeline.TrainBatches, devices: int) -> None:

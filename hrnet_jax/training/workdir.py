@@ -20,7 +20,7 @@ CONFIG = "config.json"
 LOCK = "lock"
 
 # Settings that change how fast a run is, not what comes out.
-_FREE = ("data.root", "data.images", "data.loader", "data.workers", "train.log_every")
+_FREE = ("data.root", "data.images", "data.loader", "data.workers", "data.cache", "train.log_every")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,120 @@
+"""Images/s of training with each way of making batches, and how much of the step alone that is.
+
+python -m benchmarks.end_to_end --config=configs/300w_w18_device.py --rows=threads,tfdata,device
+
+Every row trains on the config's training faces: "device" from crops in device memory, the others
+with `data.loader` of that name. "step" is the training step alone, on one batch that stays on the
+device; a row's utilisation is its images/s as a share of that. The network is as initialised, and
+nothing is evaluated or saved. TensorFlow is imported for the row "tfdata" only.
+"""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+import jax
+
+from benchmarks.common import interleave, report, summary
+from hrnet_jax.cli.configs import split_config
+from hrnet_jax.config import plain
+from hrnet_jax.data import pipeline
+from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.device import DeviceBatches
+from hrnet_jax.data.sources import open_split
+from hrnet_jax.protocols import Protocol
+from hrnet_jax.schemes import get_scheme
+from hrnet_jax.training.loop import build_model, initial_variables
+from hrnet_jax.training.losses import get_loss
+from hrnet_jax.training.parallel import Devices
+from hrnet_jax.training.state import create_optimiser, create_state
+from hrnet_jax.training.step import make_train_step
+
+COLUMNS = {
+    "row": "batches from",
+    "images_per_s": "images/s",
+    "utilisation": "of the step alone, %",
+    "ms": "median ms a step",
+    "ms_low": "25 %",
+    "ms_high": "75 %",
+}
+
+
+class Training:
+    """The network, optimiser and data of a config, ready to be trained in several ways."""
+
+    def __init__(self, config):
+        self.config, self.devices = config, Devices()
+        self.scheme = get_scheme(config.scheme)
+        self.protocol = Protocol.from_dict(plain(config.protocol))
+        self.faces = (
+            open_split(config.data, self.scheme, "train", config.seed),
+            self.protocol,
+            Augmentation(**plain(config.augment)),
+            self.scheme.flip_permutation,
+            config.train.batch_size,
+            config.seed,
+        )
+        self.model = build_model(config, self.scheme)
+        self.variables, _ = initial_variables(config, self.model, self.protocol)
+
+    def runner(self, row: str, steps: int):
+        """A callable that trains `steps` more steps with that row's batches, to their end."""
+        prepare, data = self._data(row)
+        optimiser = create_optimiser(self.config, steps_per_epoch=1000)
+        loss = get_loss(self.config.train.loss, self.protocol.codec)
+        mesh = self.devices.mesh
+        step = make_train_step(
+            self.model, self.protocol.codec, optimiser, loss, prepare=prepare, mesh=mesh
+        )
+        state = self.devices.replicate(create_state(self.variables, optimiser))
+
+        def run():
+            nonlocal state  # donated: the step overwrites it
+            for batch in itertools.islice(data, steps):
+                state, metrics = step(state, batch)
+            jax.block_until_ready((state, metrics))
+
+        return run
+
+    def _data(self, row):
+        """What the step is called with, again and again; and what makes batches in it."""
+        if row == "device":
+            batches = DeviceBatches(*self.faces, drop_last=True, mesh=self.devices.mesh)
+            return batches.batch, itertools.repeat(batches.cache)
+        batches = pipeline.TrainBatches(*self.faces, drop_last=True)
+        if row == "step":
+            return None, itertools.repeat(self.devices.split(batches(0)))
+        workers = self.config.data.workers
+        ahead = pipeline.iterate(row, batches, 0, sys.maxsize, workers)
+        return None, map(self.devices.split, ahead)
+
+
+def measure(config, rows: list[str], steps: int, repeats: int) -> list[dict]:
+    """A table row for "step" and each of `rows`, one after the other."""
+    training, table = Training(config), []
+    for row in ["step", *rows]:
+        run = training.runner(row, steps)
+        taken = summary(interleave({row: run}, repeats)[row])
+        line = {"row": row, **{key: taken[key] / steps for key in ("ms", "ms_low", "ms_high")}}
+        line["images_per_s"] = 1000 * config.train.batch_size / line["ms"]
+        line["utilisation"] = 100 * line["images_per_s"] / (table or [line])[0]["images_per_s"]
+        table.append(line | {"repeats": repeats, "steps_per_repeat": steps})
+    return table
+
+
+def main():
+    config, rest = split_config(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default="threads,tfdata,device", help="comma-separated")
+    parser.add_argument("--steps", type=int, default=50, help="training steps a sample")
+    parser.add_argument("--repeats", type=int, default=7, help="samples")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args(rest)
+    rows = measure(config, arguments.rows.split(","), arguments.steps, arguments.repeats)
+    print(f"{config.model.name}, {config.protocol.input_size} px, batch {config.train.batch_size}")
+    report(rows, COLUMNS, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Training a classifier from a config: one function that reads from top to bottom."""
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -15,13 +16,14 @@ from hrnet_jax.classification.evaluate import accuracy, classify_pictures, make_
 from hrnet_jax.classification.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.config import plain
 from hrnet_jax.data.pipeline import iterate_threads
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.models import normalise_images
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import Logs
 from hrnet_jax.training.loop import check_finite
+from hrnet_jax.training.parallel import Devices, Preemption
 from hrnet_jax.training.state import TrainState, create_state, learning_rate
-from hrnet_jax.training.workdir import claim_workdir
+from hrnet_jax.training.workdir import claim_workdir, locked
 
 METRIC = "top1_error"  # of the best checkpoint, in percent
 
@@ -36,16 +38,13 @@ def train(config, workdir: str | Path) -> dict:
     Returns:
       {"step", "top1"} of the best checkpoint, top-1 accuracy in percent of the validation split.
 
-    The same config gives the same bits on one machine, also across a restart from any point.
+    The same config gives the same bits on one machine, also across a restart from any point. On
+    SIGTERM the state is saved after the next step and `Stopped` raised.
     """
-    # ---- devices
+    # ---- data
     workdir = Path(workdir)
     check_numbers(config)
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    replicated = jax.NamedSharding(mesh, jax.P())
-    sharded = jax.NamedSharding(mesh, jax.P("data"))
-
-    # ---- data
+    devices = Devices()
     classes = find_classes(config.data)
     if len(classes) != config.model.num_classes:
         raise HRNetError(
@@ -61,7 +60,7 @@ def train(config, workdir: str | Path) -> dict:
     batches = TrainBatches(
         pictures, preprocessing, augmentation, size, config.seed, config.train.drop_last
     )
-    check_batches(batches, mesh.size)
+    check_batches(batches, devices.count)
     steps_per_epoch = batches.steps_per_epoch
     total_steps = config.train.epochs * steps_per_epoch
 
@@ -75,37 +74,41 @@ def train(config, workdir: str | Path) -> dict:
     classify = make_classify(model)
     optimiser = create_optimiser(config, steps_per_epoch)
     train_step = make_train_step(model, optimiser)
-    claim_workdir(workdir, config, classification_config.default_config())
-    side = preprocessing.input_size
-    variables = model.init(jax.random.key(config.seed), jnp.zeros((1, side, side, 3)))
-    state = jax.device_put(create_state(variables, optimiser), replicated)
 
-    # ---- go on from the latest checkpoint, if there is one
-    metadata = run_metadata(config, classes, preprocessing, len(pictures))
-    checkpoints = TrainCheckpoints(workdir, metadata, METRIC)
-    if checkpoints.latest_step is not None:
-        state = checkpoints.load(checkpoints.latest_step, like=state)
-    first_step = int(state.step)
-    best = checkpoints.best()
-    logs = Logs(workdir, first_step, total_steps)
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    logs.say(f"{config.model.name}: {count:,} parameters, {len(classes)} classes")
-    logs.say(f"{len(pictures)} training and {len(valid_pictures)} validation pictures")
-    if first_step:
-        logs.say(f"going on from step {first_step} of {total_steps} in {workdir}")
+    with contextlib.ExitStack() as closing:
+        # ---- a fresh state, or that of the latest checkpoint
+        preemption = closing.enter_context(Preemption())
+        closing.enter_context(locked(workdir))
+        claim_workdir(workdir, config, classification_config.default_config())
+        side = preprocessing.input_size
+        variables = model.init(jax.random.key(config.seed), jnp.zeros((1, side, side, 3)))
+        state = devices.replicate(create_state(variables, optimiser))
+        metadata = run_metadata(config, classes, preprocessing, len(pictures))
+        checkpoints = TrainCheckpoints(workdir, metadata, METRIC)
+        closing.callback(checkpoints.close)
+        if checkpoints.latest_step is not None:
+            state = checkpoints.load(checkpoints.latest_step, like=state)
+        first_step = int(state.step)
+        best = checkpoints.best()
+        logs = closing.enter_context(contextlib.closing(Logs(workdir, first_step, total_steps)))
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        logs.say(f"{config.model.name}: {count:,} parameters, {len(classes)} classes")
+        logs.say(f"{len(pictures)} training and {len(valid_pictures)} validation pictures")
+        if first_step:
+            logs.say(f"going on from step {first_step} of {total_steps} in {workdir}")
 
-    # ---- loop
-    try:
+        # ---- loop
         unchecked, since, images = [], time.perf_counter(), 0
         ahead = iterate_threads(batches, first_step, total_steps, config.data.workers)
         for step, batch in enumerate(ahead, start=first_step + 1):
-            state, metrics = train_step(state, jax.device_put(batch, sharded))
+            state, metrics = train_step(state, devices.split(batch))
             unchecked.append(metrics)
             images += len(batch["label"])
             epoch, in_epoch = divmod(step, steps_per_epoch)
             epoch_ends, last = in_epoch == 0, step == total_steps
+            stop = preemption.requested() and not last
 
-            if step % config.train.log_every == 0 or epoch_ends:
+            if step % config.train.log_every == 0 or epoch_ends or stop:
                 metrics = check_finite(unchecked, step)
                 rate = images / (time.perf_counter() - since)
                 unchecked, since, images = [], time.perf_counter(), 0
@@ -114,10 +117,8 @@ def train(config, workdir: str | Path) -> dict:
                 loss = f"{metrics['loss']:.3g}"
                 logs.show(step, epoch=progress, loss=loss, images=f"{rate:.0f}/s")
 
-            if not epoch_ends:
-                continue
-            error, is_best = None, False
-            if epoch % config.train.eval_epochs == 0 or last:
+            is_best, error = False, None
+            if epoch_ends and (epoch % config.train.eval_epochs == 0 or last):
                 found = classify_pictures(
                     classify,
                     state.variables,
@@ -132,12 +133,13 @@ def train(config, workdir: str | Path) -> dict:
                 best = (step, error) if is_best else best
                 logs.write(step, epoch=epoch, **scores)
                 logs.show(step, top1=f"{scores['top1']:.2f} % (best {100 - best[1]:.2f})")
-            if epoch % config.train.checkpoint_epochs == 0 or is_best or last:
+                since = time.perf_counter()
+            due = epoch_ends and (epoch % config.train.checkpoint_epochs == 0 or last)
+            if due or is_best or stop:
                 checkpoints.save(state, error)
-            since = time.perf_counter()
-    finally:
-        logs.close()
-        checkpoints.close()
+                since = time.perf_counter()
+            if stop:
+                raise Stopped(f"SIGTERM: saved step {step} of {total_steps} in {workdir}")
     return {"step": best[0], "top1": 100 - best[1]}
 
 

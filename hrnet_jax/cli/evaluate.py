@@ -30,6 +30,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(rest)
     check(config, arguments)
     if getattr(config, "task", "landmarks") == "classification":
+        if arguments.distributed:
+            raise HRNetError("--distributed: a classifier is evaluated in one process")
         from hrnet_jax.classification.evaluate import evaluate_classifier
 
         evaluate_classifier(config, arguments)

@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
     if getattr(config, "task", "landmarks") == "classification":
+        if arguments.distributed:
+            raise HRNetError("--distributed: a classifier trains in one process")
         from hrnet_jax.classification.train import train
 
         best = train(config, arguments.workdir)

@@ -70,7 +70,7 @@ def floor(batches: pipeline.TrainBatches, steps: int):
     for step in range(steps):
         epoch, rows = batches.rows(step)
         for row in rows:
-            draw = batches.augmentation.draw(np.random.default_rng([batches.seed, 1, epoch, row]))
+            draw = batches.draw(epoch, row)
             side = 200 * records.scales[row] * protocol.padding * draw.scale
             size = protocol.input_size
             matrix = crop_matrix(records.centers[row], side, size, draw.rotation)

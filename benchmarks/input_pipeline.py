@@ -25,7 +25,7 @@ import numpy as np
 
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.augment import Augmentation
-from hrnet_jax.data.records import Records, read_csv, read_table
+from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.files import open_atomically
 from hrnet_jax.geometry import crop_matrix, landmark_box
@@ -60,7 +60,7 @@ def read_folder(folder: Path) -> Records:
             scales=np.array([scale for _, scale in boxes]),
         )
     (path,) = folder.glob("face_landmarks_*_train.csv")
-    return read_csv(path, folder / "images", (len(read_table(path)[0]) - 4) // 2)
+    return read_csv(path, folder / "images")
 
 
 def floor(batches: pipeline.TrainBatches, steps: int):
@@ -70,7 +70,7 @@ def floor(batches: pipeline.TrainBatches, steps: int):
     for step in range(steps):
         epoch, rows = batches.rows(step)
         for row in rows:
-            draw = batches.augmentation.draw(np.random.default_rng([batches.seed, 1, epoch, row]))
+            draw = batches.draw(epoch, row)
             side = 200 * records.scales[row] * protocol.padding * draw.scale
             size = protocol.input_size
             matrix = crop_matrix(records.centers[row], side, size, draw.rotation)

@@ -144,6 +144,21 @@ class Protocol:
         points = np.asarray(points, np.float64) - self.index_offset
         return geometry.apply_affine(geometry.invert_affine(matrix), points)
 
+    def to_crop(self, points) -> np.ndarray:
+        """Where landmarks lie in the crop.
+
+        Args:
+          points: (L, 2), heatmap pixels, as `to_heatmap` gives them.
+
+        Returns:
+          (L, 2) float64, crop pixels, continuous (pixel k covers [k, k + 1)); for "official" the
+          middle of the landmark's cell.
+        """
+        points = np.asarray(points, np.float64)
+        if self.name == "official":
+            return (points + 0.5) * STRIDE
+        return (points - self.index_offset) * STRIDE + self.index_offset
+
     @property
     def index_offset(self) -> float:
         """Added to this protocol's coordinates, of any frame, it makes them continuous ones."""

@@ -100,6 +100,25 @@ def test_own_predictions_score_the_same(capsys, config_file, dataset, workdir, t
     assert scores[0] == pytest.approx(scores[1], rel=1e-12)
 
 
+def test_other_boxes_are_told_in_the_result(capsys, config_file, workdir, tmp_path):
+    command = ["evaluate", f"--config={config_file}", f"--checkpoint={workdir}"]
+    command.append(f"--output={tmp_path / 'eval'}")
+    assert_refused(capsys, *command, "--box=rectangle", says="no face rectangles")
+    assert_refused(capsys, *command, "--box=detector", "--detector=mtcnn", says="'mtcnn'")
+    assert_refused(capsys, *command, "--box-jitter=1", says="box jitter 1.0")
+    assert not (tmp_path / "eval").exists()
+    assert run(capsys, *command, "--box=detector", "--box-jitter=0.2")[0] == 0
+    result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert result["box"] == {
+        "kind": "detector",
+        "jitter": 0.2,
+        "seed": 0,
+        "detector": "haar",
+        "missed": 6,  # blobs are no faces
+    }
+    assert result["subsets"]["detected"]["count"] == 0
+
+
 def test_unknown_config_key_names_the_nearest(capsys, config_file, tmp_path):
     assert_refused(
         capsys,

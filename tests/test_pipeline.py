@@ -1,10 +1,15 @@
 """Batches: seeded per sample, restartable, the same from every loader."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.images import ImageCache
 from hrnet_jax.data.records import read_csv
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols import float_protocol
@@ -103,11 +108,50 @@ def test_shards_that_do_not_fit(records):
 def test_a_bad_image_is_named(records, loader, tmp_path):
     if loader == "tfdata":
         pytest.importorskip("tensorflow", reason="pip install 'hrnet-jax[data]'")
-    import dataclasses
-
     bad = dataclasses.replace(records, root=tmp_path)
     with pytest.raises(HRNetError, match=r"train \d+\.png"):
         list(pipeline.iterate(loader, make(bad), 0, 3))
+
+
+@pytest.mark.parametrize("loader", pipeline.LOADERS)
+def test_bad_images_can_be_skipped_and_counted(records, loader, tmp_path):
+    """Their places are taken by the same other faces in every run, whatever the loader."""
+    if loader == "tfdata":
+        pytest.importorskip("tensorflow", reason="pip install 'hrnet-jax[data]'")
+    shutil.copytree(records.root, tmp_path / "images")
+    spoiled = dataclasses.replace(records, root=tmp_path / "images")
+    bad = [records.names[3], records.names[8]]
+    (spoiled.root / bad[0]).write_bytes((spoiled.root / bad[0]).read_bytes()[:200])
+    (spoiled.root / bad[1]).unlink()
+    batches, whole = make(spoiled, skip_bad=True), make(records)
+    made = list(pipeline.iterate(loader, batches, 0, 6, workers=2))
+    assert sorted(batches.bad) == sorted(bad)
+    assert "corrupt or truncated" in batches.bad[bad[0]]
+    assert "no such image file" in batches.bad[bad[1]]
+    again = make(spoiled, skip_bad=True)
+    for step, batch in enumerate(made):
+        assert_same(batch, again(step))
+        kept = ~np.isin(batches.rows(step)[1], [3, 8])
+        for key in batch:
+            np.testing.assert_array_equal(batch[key][kept], whole(step)[key][kept])
+        assert batch["image"].any(axis=(1, 2, 3)).all()
+
+
+def test_a_data_set_of_bad_images_stops_all_the_same(records, tmp_path):
+    missing = dataclasses.replace(records, root=tmp_path)
+    with pytest.raises(HRNetError, match="100 images in a row .*no such image file"):
+        make(missing, skip_bad=True)(0)
+
+
+def test_jpeg_files_are_read_once_as_long_as_they_fit(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(image).save(tmp_path / name)
+    size = (tmp_path / "a.jpg").stat().st_size
+    cache = ImageCache(limit=size + 10)
+    first, second = cache(tmp_path / "a.jpg"), cache(tmp_path / "b.jpg")
+    assert cache(tmp_path / "a.jpg") is first
+    assert cache(tmp_path / "b.jpg") is not second
 
 
 def test_unknown_loader(records):

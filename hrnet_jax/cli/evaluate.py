@@ -11,6 +11,8 @@ EPILOG = """\
 examples:
   python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=runs/300w/eval
   python evaluate.py --config=configs/imagenet_w18.py --checkpoint=models/w18 --output=scores
+  python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=robustness \
+      --box=detector --detector=yunet.onnx --box-jitter=0.1
   python evaluate.py --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
 
 prints the data set's published table with this run beside it, and writes metrics.json,
@@ -77,6 +79,25 @@ def add_arguments(parser: Parser) -> None:
         choices=("trapezoid", "simpson"),
         help="rule for the area under the error curve: simpson is HIH's (default: trapezoid)",
     )
+    parser.add_argument(
+        "--box",
+        default="landmarks",
+        choices=("landmarks", "rectangle", "detector"),
+        help="what to crop by: the annotated boxes, the data set's face rectangles, or the boxes "
+        "that --detector finds (default: landmarks)",
+    )
+    parser.add_argument(
+        "--box-jitter",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="move and scale each box by up to this share of its side, e.g. 0.1 (default: 0)",
+    )
+    parser.add_argument(
+        "--detector",
+        default="haar",
+        help="of --box=detector: haar, or the path of a YuNet .onnx file (default: haar)",
+    )
     parser.add_argument("--predictions", metavar="CSV", help="predicted points to score instead")
     parser.add_argument("--truth", metavar="CSV", help="annotations for --predictions")
     parser.add_argument("--scheme", help="landmark scheme of --predictions, e.g. 300w")
@@ -97,6 +118,10 @@ def check(config, arguments) -> None:
     if arguments.predictions:
         if config or arguments.checkpoint or arguments.flip_test:
             raise HRNetError("--predictions goes without --config, --checkpoint and --flip-test")
+        if arguments.box != "landmarks" or arguments.box_jitter:
+            raise HRNetError(
+                "--predictions goes without --box and --box-jitter: its points are made already"
+            )
         missing = [name for name in ("truth", "scheme") if not getattr(arguments, name)]
         if missing:
             raise HRNetError(f"--predictions needs --{' and --'.join(missing)} too")
@@ -129,8 +154,10 @@ def evaluate_checkpoint(config, arguments):
     from hrnet_jax.checkpoints import load
     from hrnet_jax.config import plain
     from hrnet_jax.data.sources import describe_split, open_split
+    from hrnet_jax.evaluation.boxes import describe_boxes, with_boxes
     from hrnet_jax.evaluation.evaluate import predict_records
     from hrnet_jax.evaluation.scoring import write_results
+    from hrnet_jax.inference.detector import make_detector
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme
@@ -152,6 +179,14 @@ def evaluate_checkpoint(config, arguments):
     if arguments.flip_test:
         protocol = dataclasses.replace(protocol, flip_test=arguments.flip_test == "on")
     records = open_split(config.data, scheme, arguments.split, config.seed)
+    records = with_boxes(
+        records,
+        arguments.box,
+        arguments.box_jitter,
+        config.seed,
+        make_detector(arguments.detector) if arguments.box == "detector" else None,
+        progress=lambda pictures: tqdm(pictures, "detecting", unit="picture"),
+    )
     forward = make_forward(loaded.model, protocol, scheme)
     predictions = predict_records(
         forward,
@@ -171,6 +206,9 @@ def evaluate_checkpoint(config, arguments):
         "dtype": config.model.dtype,
         "split": describe_split(config.data, arguments.split),
         "checkpoint": str(arguments.checkpoint),
+        "box": describe_boxes(
+            records, arguments.box, arguments.box_jitter, config.seed, arguments.detector
+        ),
     }
     return write_results(
         arguments.output,

@@ -61,7 +61,7 @@ def affine_crop(image, matrix, size) -> np.ndarray:
 
     Args:
       image: (H, W, 3) uint8, RGB, or an `images.Encoded`, which is decoded 2, 4 or 8 times smaller
-        where the crop shrinks it as much: the box mean that this takes is as good as the one here.
+        where the crop shrinks it more than that: those pixels are box means too, nearly.
       matrix: (2, 3), image pixels -> crop pixels, continuous coordinates (`geometry.crop_matrix`).
       size: side of the crop.
 
@@ -79,7 +79,8 @@ def affine_crop(image, matrix, size) -> np.ndarray:
     low, high = _reach(image, back, size)
     if high[0] <= low[0] or high[1] <= low[1]:
         return np.zeros((size, size, 3), np.uint8)
-    factor = 1 << max(0, int(-math.log2(zoom)))
+    # Not as small as could be: the last step of shrinking is the one below.
+    factor = 1 << max(0, int(math.log2(ANTIALIAS_BELOW / zoom)))
     region, origin, factor = images.region(image, low, high, factor)
     back[:, 2] -= origin
     back, zoom = back / factor, zoom * factor

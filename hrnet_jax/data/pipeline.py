@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.augment import Augmentation, Draw
 from hrnet_jax.data.images import ImageCache, ImageError
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
@@ -75,6 +75,10 @@ class TrainBatches:
         samples = [self.sample(epoch, row) for row in rows]
         return {key: np.stack([s[key] for s in samples]) for key in ("image", "points", "weights")}
 
+    def draw(self, epoch: int, row: int) -> Draw:
+        """How a sample's box and picture are changed."""
+        return self.augmentation.draw(self._generator(epoch, row))
+
     def sample(self, epoch: int, row: int) -> Batch:
         """One augmented sample: the same for the same (seed, epoch, row)."""
         try:
@@ -101,8 +105,11 @@ class TrainBatches:
             records.scales[row],
             self.augmentation,
             self.flip_permutation,
-            np.random.default_rng([self.seed, 1, epoch, row]),
+            self._generator(epoch, row),
         )
+
+    def _generator(self, epoch, row):
+        return np.random.default_rng([self.seed, 1, epoch, row])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -189,6 +189,18 @@ def _to_landmark_boxes(boxes, shift, ratio):
     return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
 
 
+# Where AFLW's face rectangles lie: in sides of the landmark box. Measured on two of its faces.
+_AFLW_SHIFT, _AFLW_RATIO = (0.0, -0.07), 1.27
+
+
+def rectangles_of_faces(boxes: np.ndarray) -> np.ndarray:
+    """Landmark boxes to AFLW's face rectangles, which its networks are trained on instead.
+
+    Both (F, 4), x0, y0, x1, y1 in image pixels; squares come back.
+    """
+    return _to_landmark_boxes(boxes, _AFLW_SHIFT, _AFLW_RATIO)
+
+
 def _fix_dimension(model, name, value):
     """An ONNX file with the dimension of that name set to a number.
 

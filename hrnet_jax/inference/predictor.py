@@ -10,7 +10,7 @@ from hrnet_jax import geometry
 from hrnet_jax.checkpoints import Loaded, load
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.inference.alignment import five_points
-from hrnet_jax.inference.detector import HaarDetector, suppress_duplicates
+from hrnet_jax.inference.detector import HaarDetector, rectangles_of_faces, suppress_duplicates
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import Protocol, official
 from hrnet_jax.schemes import SCHEMES, get_scheme
@@ -21,10 +21,6 @@ DEFAULT_MODEL = "300w_small"  # ships with the project
 MIN_SCORE = 0.65
 _MAX_BATCH = 16
 _FAR = 1e6  # pixels
-
-# AFLW's networks are trained on the data set's face rectangle, not on the landmarks' box: as shares
-# of the latter's longer side, from its centre (x, y) and its side. Measured on two of its faces.
-_AFLW_SHIFT, _AFLW_RATIO = np.array([0.0, -0.07]), 1.27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +127,7 @@ class Predictor:
         """Landmark boxes (F, 4) to the boxes that the network was trained on."""
         if self.scheme.normaliser is not None:
             return boxes
-        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
-        center = (boxes[:, :2] + boxes[:, 2:]) / 2 + _AFLW_SHIFT * side
-        half = _AFLW_RATIO * side / 2
-        return np.concatenate([center - half, center + half], axis=1)
+        return rectangles_of_faces(boxes)
 
     def _predict(self, image, boxes) -> list[Face]:
         squares = [geometry.box_from_corners(*np.asarray(box, np.float64)) for box in boxes]

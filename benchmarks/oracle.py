@@ -18,7 +18,7 @@ import numpy as np
 
 from hrnet_jax import protocols
 from hrnet_jax.codecs import DarkCodec, MsraCodec, UnbiasedCodec
-from hrnet_jax.data.records import Records, read_csv, read_table
+from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.evaluation.metrics import normaliser
 from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.evaluation.tables import format_table
@@ -73,9 +73,8 @@ def read_annotations(path: Path) -> tuple[Records, Scheme]:
             scales=np.array([face["scale"] for face in faces], np.float64),
         )
         return records, _scheme_with(records.points.shape[1])
-    columns = len(read_table(path)[0])
-    scheme = _scheme_with((columns - 4) // 2)
-    return read_csv(path, path.parent, scheme.num_landmarks), scheme
+    records = read_csv(path, path.parent)
+    return records, _scheme_with(records.points.shape[1])
 
 
 def _scheme_with(num_landmarks):

@@ -1,5 +1,6 @@
 """The official recipe on 300W: HRNetV2-W18 at 256 px, Adam 1e-4, 60 epochs.
 
+    hrnet-jax data prepare 300w --source=downloads/300w --output=data/300w
     python train.py --config=configs/300w_w18.py --workdir=runs/300w_w18 \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 

@@ -5,8 +5,8 @@
 
 Tensors are named by their path: "params/backbone/conv1/kernel", "batch_stats/backbone/bn1/mean".
 Metadata is JSON in the file's header: {"format": 1, "version", "model", "scheme", "protocol",
-"provenance"}; "model" holds the arguments of `create_model`: {"name", "num_landmarks"}, or {"name",
-"num_classes"}, and "head" where it is not the model's own.
+"provenance"}, and of a classifier "classes"; "model" holds the arguments of `create_model`:
+{"name", "num_landmarks"}, or {"name", "num_classes"}, and "head" where it is not the model's own.
 """
 
 import dataclasses
@@ -30,7 +30,13 @@ from hrnet_jax.weights.torch_file import read_safetensors
 FILE_NAME = "model.safetensors"
 FORMAT = 1
 
-_SAFETENSORS_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
+_SAFETENSORS_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "uint8": "U8",
+}
 
 _HEADER_KEY = "hrnet_jax"
 _PACKAGE = Path(__file__).resolve().parent
@@ -101,7 +107,7 @@ def write_safetensors(
 
     Raises:
       HRNetError: cannot be written.
-      KeyError: an array is neither float64, float32, float16 nor int64.
+      KeyError: an array is neither float64, float32, float16, int64 nor uint8.
     """
     # Wide numbers first, so that all are aligned, which PyTorch's reader needs.
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))

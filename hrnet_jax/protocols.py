@@ -14,6 +14,7 @@ from hrnet_jax.codecs import (
     codec_from_dict,
     codec_to_dict,
 )
+from hrnet_jax.data import images
 from hrnet_jax.data.augment import Augmentation, Draw
 from hrnet_jax.data.crops import affine_crop, index_crop, official_crop
 from hrnet_jax.errors import HRNetError
@@ -79,7 +80,7 @@ class Protocol:
         """The network's view of a face.
 
         Args:
-          image: (H, W, 3) uint8, RGB.
+          image: (H, W, 3) uint8, RGB, or what `data.images.open_image` gave.
           center: (2,), image pixels.
           scale: box side / 200, before padding.
           rotation: degrees; a positive one turns the picture counter-clockwise.
@@ -118,7 +119,7 @@ class Protocol:
             return (cells - 1).astype(np.float64), (finite & (points[:, 1] > 0)).astype(np.float64)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.heatmap_size, rotation)
-        mapped = geometry.apply_affine(matrix, points) + self._cell_offset
+        mapped = geometry.apply_affine(matrix, points) + self.index_offset
         return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
 
     def to_image(self, points, center, scale) -> np.ndarray:
@@ -140,12 +141,12 @@ class Protocol:
             ).astype(np.float64)
         side = 200 * scale * self.padding
         matrix = geometry.crop_matrix(center, side, self.heatmap_size)
-        points = np.asarray(points, np.float64) - self._cell_offset
+        points = np.asarray(points, np.float64) - self.index_offset
         return geometry.apply_affine(geometry.invert_affine(matrix), points)
 
     @property
-    def _cell_offset(self) -> float:
-        """What makes the codecs' heatmap pixels of this protocol's heatmap coordinates."""
+    def index_offset(self) -> float:
+        """Added to this protocol's coordinates, of any frame, it makes them continuous ones."""
         return 0.5 if self.name == "mmpose" else 0.0
 
     def prepare(
@@ -161,7 +162,7 @@ class Protocol:
         """One sample for training or evaluation.
 
         Args:
-          image: (H, W, 3) uint8, RGB; not modified.
+          image: (H, W, 3) uint8, RGB, not modified; or what `data.images.open_image` gave.
           points: (L, 2), image pixels.
           center: (2,), image pixels.
           scale: box side / 200, before padding.
@@ -180,7 +181,7 @@ class Protocol:
         draw = augmentation.draw(rng) if augmentation else Draw()
         if draw.flip:
             width = image.shape[1] + augmentation.flip_offset
-            image = image[:, ::-1]
+            image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
             center[0] = width - center[0]
         center += 200 * scale * np.array(draw.translation)

@@ -25,13 +25,13 @@ class Scheme:
     """The meaning of the landmark indices of one data set.
 
     Attributes:
-      name: key in `SCHEMES`.
+      name: key in `SCHEMES`, or of one's own (`hrnet_jax.scheme_files`).
       num_landmarks: number of points L.
       flip_pairs: index pairs that change places when the image is mirrored.
       normaliser: the pair of points whose distance normalises the NME (outer eye corners, the
         "inter-ocular" distance), or None where the data set brings a box size (AFLW).
       five_points: for the eyes (image left, image right), nose tip and mouth corners (image left,
-        image right): the landmarks whose mean is that point.
+        image right): the landmarks whose mean is that point; () where a scheme has no such points.
       lines: contours, for drawing.
     """
 
@@ -143,8 +143,26 @@ AFLW = Scheme(
 SCHEMES = {scheme.name: scheme for scheme in (W300, WFLW, COFW, AFLW)}
 
 
-def get_scheme(name: str) -> Scheme:
-    """Returns the scheme of that name; HRNetError names the known ones."""
-    if not isinstance(name, str) or name not in SCHEMES:
-        raise HRNetError(f"unknown landmark scheme {name!r}: choose one of {', '.join(SCHEMES)}")
-    return SCHEMES[name]
+def get_scheme(name: str | dict) -> Scheme:
+    """The scheme of that name, of a scheme file, or of a description in a checkpoint.
+
+    Args:
+      name: a key of `SCHEMES`; the path of a .json or .toml file, or a dictionary of its content
+        (`hrnet_jax.scheme_files`).
+
+    Raises:
+      HRNetError: there is none, with the known names; or the file is wrong, with the place.
+    """
+    if isinstance(name, str) and name in SCHEMES:
+        return SCHEMES[name]
+    # Imported here: that module builds on this one.
+    from hrnet_jax.scheme_files import read_scheme, scheme_from_dict
+
+    if isinstance(name, dict):
+        return scheme_from_dict(name, f"scheme {name.get('name')!r}")
+    if not isinstance(name, str) or not name.endswith((".json", ".toml")):
+        raise HRNetError(
+            f"unknown landmark scheme {name!r}: choose one of {', '.join(SCHEMES)}, or the path of "
+            "a .json or .toml file with your own"
+        )
+    return read_scheme(name)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -20,3 +21,11 @@ def shared() -> Path:
 def data_dir() -> Path:
     """Small reference values that are part of the repository."""
     return Path(__file__).resolve().parent / "data"
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """XLA without most of its optimisations: for programs that run a few times only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

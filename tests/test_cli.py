@@ -69,7 +69,25 @@ def test_train_then_evaluate(capsys, config_file, workdir, tmp_path):
     assert result["count"] == 6
     assert result["protocol"]["name"] == "float"
     assert result["split"] == "face_landmarks_300w_valid.csv"
-    assert (tmp_path / "eval" / "per_image.csv").exists()
+    assert "this run:" in out and "3.34" in out
+    for file in ("per_image.csv", "annotations.csv", "report.html", "report_figures/ced.png"):
+        assert (tmp_path / "eval" / file).exists()
+
+
+@pytest.mark.parametrize("flip", ["on", "off"])
+def test_flip_test_is_overridden_and_recorded(capsys, config_file, workdir, tmp_path, flip):
+    command = ["evaluate", f"--config={config_file}", f"--checkpoint={workdir}"]
+    assert run(capsys, *command, f"--flip-test={flip}", f"--output={tmp_path}")[0] == 0
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    assert result["protocol"]["flip_test"] is (flip == "on")
+
+
+def test_predictions_have_no_flip_test(capsys, dataset, tmp_path):
+    truth = dataset / "face_landmarks_300w_valid.csv"
+    command = ["evaluate", f"--predictions={truth}", f"--truth={truth}", "--scheme=300w"]
+    assert_refused(
+        capsys, *command, "--flip-test=on", f"--output={tmp_path}", says="without --config"
+    )
 
 
 def test_own_predictions_score_the_same(capsys, config_file, dataset, workdir, tmp_path):

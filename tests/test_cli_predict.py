@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_jax import checkpoints
 from hrnet_jax.cli import run
 from hrnet_jax.data.images import read_image
-from hrnet_jax.inference import detector, predictor
+from hrnet_jax.inference import detector
+from hrnet_jax.inference.predictor import DEFAULT_MODEL
 from tests.dots import compiled_once, dot_model, landmarks_in, picture  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -37,7 +39,7 @@ def dots(monkeypatch):
         calls.append(path)
         return dot_model()
 
-    monkeypatch.setattr(predictor, "load", load)
+    monkeypatch.setattr(checkpoints, "load", load)
     box = np.array([[35, 15, 160, 140]], np.float32)
 
     def detect(image):
@@ -84,7 +86,7 @@ def test_boxes_given(photos, image):
     faces = results(photos)["images"][0]["faces"]
     assert [face["box"] for face in faces] == [[30, 20, 150, 140], [-5, 20.5, 115, 140.5]]
     assert read_image(photos / "b_landmarks.jpg").shape == image.shape
-    assert results(photos)["checkpoint"] == predictor.DEFAULT_MODEL
+    assert results(photos)["checkpoint"] == DEFAULT_MODEL
 
 
 def test_good_pictures_are_done_beside_bad_ones(photos, capsys):

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 import hrnet_jax
 from hrnet_jax import checkpoints, protocols
+from hrnet_jax.classification.preprocessing import PREPROCESSINGS
 from hrnet_jax.cli import run
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, get_variant
@@ -380,6 +381,10 @@ def test_metadata(tmp_path, small_file):
         "scheme": "300w",
         "protocol": protocols.official("300w").to_dict(),
     }
+    assert provenance.keys() == {
+        *("source", "sha256", "kind", "container", "tensors_used", "tensors_ignored"),
+        *("biases_set_to_zero", "licence", "published", "converter"),
+    }
     assert provenance["source"] == "model_best.pth" and len(provenance["sha256"]) == 64
     assert (provenance["tensors_used"], provenance["tensors_ignored"]) == (435, 0)
     assert provenance["kind"] == kinds.OFFICIAL_FACE and "research" in provenance["licence"]
@@ -400,9 +405,14 @@ def test_metadata_of_a_classifier(tmp_path):
     assert (done.used, done.ignored, done.zero_biases, done.outputs) == (548, 0, 4, 10)
     metadata = checkpoints.load(tmp_path / "model").metadata
     assert metadata["model"] == {"name": "hrnet_w18_small_v1_imagenet", "num_classes": 10}
-    assert metadata["scheme"] is None and metadata["protocol"] is None
+    assert metadata["scheme"] is None and metadata["classes"] is None  # there are 10
+    assert metadata["protocol"] == PREPROCESSINGS["official"].to_dict()
     published = [entry["name"] for entry in metadata["provenance"]["published"]]
-    assert published == ["timm-hrnet_w18_small.ms_in1k"]
+    assert published == [
+        "imagenet-w18-small-v1",
+        "timm-hrnet_w18_small.ms_in1k",
+        "timm-hrnet_w18_small.gluon_in1k",
+    ]
     assert convert.export_torch(tmp_path / "model", tmp_path / "out.safetensors") == 552
     exported = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     for name, array in state.items():

@@ -1,6 +1,7 @@
 """metrics.json and per_image.csv, and scoring other people's files."""
 
 import csv
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import hrnet_jax
+from hrnet_jax import cli
 from hrnet_jax.data.records import Records, point_columns, read_csv, write_csv
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.baseline import mean_shape, mean_shape_nme, place_in_boxes
@@ -40,8 +42,8 @@ def write_predictions(path, names, points, columns=None, extra=()):
 def test_results_are_written_whole(tmp_path):
     records = make_records()
     predictions = records.points + np.array([[[0.3, 0.4]], [[0.6, 0.8]], [[0.0, 2.0]]])
-    subsets = {"pose": np.array([True, False, True])}
-    result = write_results(tmp_path / "new", records, predictions, COFW, METADATA, subsets)
+    records = dataclasses.replace(records, subsets={"pose": np.array([True, False, True])})
+    result = write_results(tmp_path / "new", records, predictions, COFW, METADATA).result
 
     written = json.loads((tmp_path / "new" / "metrics.json").read_text())
     assert written == result
@@ -52,7 +54,8 @@ def test_results_are_written_whole(tmp_path):
     assert result["count"] == 3 and result["subsets"]["pose"]["count"] == 2
     assert {key: result[key] for key in METADATA} == METADATA
     assert result["version"] == hrnet_jax.__version__ and result["scheme"] == "cofw"
-    assert result["normaliser"] == "inter-ocular distance, points 8 and 9"
+    assert result["normaliser"] == "inter-ocular" and result["auc_rule"] == "trapezoid"
+    assert result["normaliser_length"] == "distance of points 8 and 9"
 
     with open(tmp_path / "new" / "per_image.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -74,11 +77,11 @@ def test_degenerate_faces_are_named():
     with pytest.raises(HRNetError, match=r"not finite for b\.jpg$"):
         nme_of_records(records, predictions, COFW)
     records.points[[0, 2], 9] = records.points[[0, 2], 8]
-    with pytest.raises(HRNetError, match=r"points 8 and 9 is zero for a\.jpg, c\.jpg$"):
+    with pytest.raises(HRNetError, match=r"\(.*8 and 9\) is zero for a\.jpg, c\.jpg$"):
         nme_of_records(records, records.points, COFW)
 
 
-def test_scores_files_whatever_their_order_and_further_columns(tmp_path, capsys):
+def test_scores_files_whatever_their_order_and_further_columns(tmp_path):
     records = make_records()
     write_csv(tmp_path / "truth.csv", records)
     predictions = records.points + [[[0.3, 0.4]], [[0.6, 0.8]], [[0.0, 2.0]]]
@@ -92,16 +95,83 @@ def test_scores_files_whatever_their_order_and_further_columns(tmp_path, capsys)
         extra=["score", "comment"],
     )
     files = tmp_path / "predicted.csv", tmp_path / "truth.csv"
-    result = score_files(*files, "cofw", tmp_path / "out")
+    result = score_files(*files, "cofw", tmp_path / "out").result
     assert result["nme"] == pytest.approx(35 / 3, abs=1e-6)
     assert result["split"] == "truth.csv" and result["protocol"] is None
-    assert "11.67" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == result
+
+
+def test_evaluate_predictions_gives_the_numbers_worked_out_by_hand(tmp_path, capsys):
+    """Five faces, eyes 10 px apart, their points off by 0.2, 0.4, 0.8, 0.9 and 2 px, a hair less.
+
+    NME (2 + 4 + 8 + 9 + 20) / 5 = 8.6. Above 8 %: two faces of five; above 10 %: one. Area under
+    the steps of the error curve up to 8 %: (6 + 4 + 0) / (5 * 8); up to 10 %: (8 + 6 + 2 + 1) / 50.
+    """
+    records = make_records([f"{i}.jpg" for i in range(5)])
+    write_csv(tmp_path / "truth.csv", records)
+    off = (np.array([0.2, 0.4, 0.8, 0.9, 2]) - 1e-9)[:, None, None] * [0.6, -0.8]
+    write_predictions(tmp_path / "predicted.csv", records.names, records.points + off)
+    arguments = [f"--predictions={tmp_path}/predicted.csv", f"--truth={tmp_path}/truth.csv"]
+    command = ["evaluate", *arguments, "--scheme=cofw", f"--output={tmp_path}/out"]
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "| all   |     5 |  8.60 |     40.00 |     20.00 |   0.2500 |   0.3400 |" in out
+    assert "COFW test: NME in percent (inter-ocular)" in out and "3.45" in out
+    assert "5 faces of truth.csv, not the 507" in out
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    fields = ["nme", "fr@0.08", "fr@0.10", "auc@0.08", "auc@0.10"]
+    assert [result[f] for f in fields] == pytest.approx([8.6, 40, 20, 0.25, 0.34], abs=1e-6)
+    assert "The images are not here" in (tmp_path / "out" / "report.html").read_text()
+
+    # Simpson's rule on 1000 intervals of 1e-4: a face whose curve rises at the even grid line k
+    # has weights 2 4 2 4 … 4 1 from there, which sum to 3 (1000 - k) + 1, of 3000.
+    assert cli.main([*command, "--auc=simpson"]) == 0
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    steps = [(3 * (1000 - k) + 1) / 3000 / 5 for k in (200, 400, 800, 900)]
+    assert result["auc@0.10"] == pytest.approx(sum(steps), abs=1e-6)
+    assert result["auc_rule"] == "simpson"
+
+
+@pytest.mark.parametrize(
+    ("normaliser", "length"),
+    [
+        ("inter-ocular", 10),
+        ("inter-pupil", 5),
+        ("box", np.sqrt(40 * 30)),
+        ("diagonal", 50),
+    ],
+)
+def test_normalisers_by_hand(tmp_path, normaliser, length):
+    points = np.zeros((1, 29, 2))
+    points[0, :2] = (0, 0), (40, 30)  # the corners of the landmarks' box
+    points[0, 8:10] = (1, 1), (7, 9)
+    points[0, 16:18] = (2, 2), (5, 6)
+    truth = Records(("a",), tmp_path, points, np.ones((1, 2)), np.ones(1))
+    write_csv(tmp_path / "truth.csv", truth)
+    predicted = write_predictions(tmp_path / "p.csv", ["a"], points + [0.3, 0.4])
+    files = predicted, tmp_path / "truth.csv"
+    run = score_files(*files, "cofw", tmp_path / "out", normaliser=normaliser)
+    assert run.result["nme"] == pytest.approx(50 / length, abs=1e-9)
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert stored["normaliser"] == normaliser and stored["normaliser_length"]
+
+
+def test_zero_lengths_are_reported_by_image(tmp_path, capsys):
+    records = make_records()
+    records.points[[0, 2], 17] = records.points[[0, 2], 16]
+    write_csv(tmp_path / "truth.csv", records)
+    arguments = [f"--predictions={tmp_path}/truth.csv", f"--truth={tmp_path}/truth.csv"]
+    command = ["evaluate", *arguments, "--scheme=cofw", f"--output={tmp_path}/out"]
+    assert cli.main([*command, "--normaliser=inter-pupil"]) == 2
+    error = capsys.readouterr().err
+    assert "inter-pupil normaliser" in error and "is zero for a.jpg, c.jpg" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_of_annotations_scores_as_perfect_predictions(tmp_path):
     write_csv(tmp_path / "truth.csv", make_records())
-    result = score_files(tmp_path / "truth.csv", tmp_path / "truth.csv", "cofw", tmp_path)
+    files = tmp_path / "truth.csv", tmp_path / "truth.csv"
+    result = score_files(*files, "cofw", tmp_path).result
     assert result["nme"] == result["fr@0.08"] == 0 and result["auc@0.08"] == 1
 
 
@@ -111,7 +181,9 @@ def test_per_image_csv_can_be_scored_again(tmp_path):
     predictions = (records.points + 0.7).astype(np.float32)
     first = write_results(tmp_path / "1", records, predictions, COFW, METADATA)
     files = tmp_path / "1" / "per_image.csv", tmp_path / "truth.csv"
-    assert score_files(*files, "cofw", tmp_path / "2")["nme"] == first["nme"]
+    assert score_files(*files, "cofw", tmp_path / "2").result["nme"] == first.result["nme"]
+    files = tmp_path / "2" / "per_image.csv", tmp_path / "2" / "annotations.csv"
+    assert score_files(*files, "cofw", tmp_path / "2").result["nme"] == first.result["nme"]
 
 
 def test_aflw_predictions_need_no_box_size(tmp_path):
@@ -120,8 +192,9 @@ def test_aflw_predictions_need_no_box_size(tmp_path):
     truth = Records(("a", "b"), tmp_path, points, np.ones((2, 2)), sizes / 200, sizes)
     write_csv(tmp_path / "truth.csv", truth)
     predictions = write_predictions(tmp_path / "p.csv", ["a", "b"], points + [3, 4])
-    result = score_files(predictions, tmp_path / "truth.csv", "aflw", tmp_path)
-    assert result["nme"] == pytest.approx(7.5) and result["normaliser"] == "box size"
+    result = score_files(predictions, tmp_path / "truth.csv", "aflw", tmp_path).result
+    assert result["nme"] == pytest.approx(7.5) and result["normaliser"] == "box"
+    assert result["normaliser_length"] == "box_size column"
 
 
 def test_faces_of_one_image_match_in_order(tmp_path):
@@ -130,7 +203,7 @@ def test_faces_of_one_image_match_in_order(tmp_path):
     order = [1, 0, 2]  # the two faces of a.jpg keep their order
     names = [records.names[i] for i in order]
     path = write_predictions(tmp_path / "p.csv", names, records.points[order])
-    assert score_files(path, tmp_path / "truth.csv", "cofw", tmp_path)["nme"] == 0
+    assert score_files(path, tmp_path / "truth.csv", "cofw", tmp_path).result["nme"] == 0
 
 
 def test_unmatched_images_are_reported_together(tmp_path):

@@ -405,7 +405,10 @@ def test_network_that_gives_nan_has_no_score(dataset, finished):
         predict_records(make_forward(model, protocol, scheme), variables, records, protocol)
 
 
-@pytest.mark.parametrize("config", ["300w_w18", "ytf68_w18", "wflw_w18", "300w_small", "demo"])
+@pytest.mark.parametrize(
+    "config",
+    ["300w_w18", "ytf68_w18", "wflw_w18", "cofw_w18", "aflw_w18", "300w_small", "demo"],
+)
 def test_configs_describe_networks_that_exist(config):
     """Every config builds its network and protocol; the official ones have the official numbers."""
     argument = "" if config in ("300w_small", "demo") else ":quicktest"
@@ -419,7 +422,7 @@ def test_configs_describe_networks_that_exist(config):
     assert output.shape[1:] == (*(protocol.heatmap_size,) * 2, scheme.num_landmarks)
     if argument:
         assert protocol.name == "official"
-        assert config.train.learning_rate == 1e-4
+        assert config.train.learning_rate == (2e-4 if scheme.name == "aflw" else 1e-4)
         assert list(config.train.milestones) == [30, 50]
 
 

@@ -7,11 +7,13 @@ import sys
 from hrnet_jax.errors import HRNetError, Stopped
 
 COMMANDS = {
+    "data": "prepare a downloaded data set, or look at what training sees of one",
     "train": "train a network from a config",
     "evaluate": "score a checkpoint, or anybody's predictions, against annotations",
+    "report": "write one page about evaluations: tables, curves, galleries",
     "convert": "convert PyTorch weights to a checkpoint and back",
     "weights": "list the published checkpoints, or download one",
-    "predict": "find landmarks in pictures and draw them",
+    "predict": "find landmarks in pictures and draw them; with a classifier, name what they show",
     "export": "write a checkpoint as one small file with a model card",
     "demo": "train, evaluate and draw on rendered faces: no download",
 }

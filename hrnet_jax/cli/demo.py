@@ -38,6 +38,7 @@ def run(config, workdir: Path) -> None:
     from hrnet_jax.data.sources import describe_split, open_split
     from hrnet_jax.evaluation.baseline import mean_shape_nme
     from hrnet_jax.evaluation.evaluate import predict_records
+    from hrnet_jax.evaluation.report import write_report
     from hrnet_jax.evaluation.scoring import write_results
     from hrnet_jax.evaluation.tables import format_table
     from hrnet_jax.inference.drawing import contact_sheet, draw_landmarks
@@ -63,7 +64,8 @@ def run(config, workdir: Path) -> None:
         "model": loaded.metadata["model"],
         "split": describe_split(config.data, "valid"),
     }
-    result = write_results(workdir / "eval", valid_faces, predictions, scheme, metadata)
+    run = write_results(workdir / "eval", valid_faces, predictions, scheme, metadata)
+    write_report([run], workdir / "eval" / "report.html")
 
     print("3/3 drawing")
     drawn = [
@@ -75,8 +77,8 @@ def run(config, workdir: Path) -> None:
     baseline = mean_shape_nme(train_faces, valid_faces, scheme)
     rows = [
         ["mean shape in the landmark box", f"{baseline:.2f}"],
-        [f"{config.model.name}, {config.train.epochs} epochs", f"{result['nme']:.2f}"],
+        [f"{config.model.name}, {config.train.epochs} epochs", f"{run.result['nme']:.2f}"],
     ]
     print()
     print(format_table(rows, [f"{len(valid_faces)} rendered faces", "NME, % of inter-ocular"]))
-    print(f"\npicture: {workdir}/faces.png\nmetrics: {workdir}/eval/metrics.json")
+    print(f"\npicture: {workdir}/faces.png\nreport:  {workdir}/eval/report.html")

@@ -1,6 +1,7 @@
 """`evaluate.py`: score a checkpoint on a data set, or anybody's predictions."""
 
 import functools
+from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
 from hrnet_jax.cli.parser import Parser, join_processes
@@ -9,10 +10,12 @@ from hrnet_jax.errors import HRNetError
 EPILOG = """\
 examples:
   python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=runs/300w/eval
+  python evaluate.py --config=configs/imagenet_w18.py --checkpoint=models/w18 --output=scores
   python evaluate.py --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
 
-writes metrics.json and per_image.csv to --output. The network and its protocol come from the
-checkpoint; the data set from the config.
+prints the data set's published table with this run beside it, and writes metrics.json,
+per_image.csv, annotations.csv and report.html (figures: report_figures/) to --output. The network
+and its protocol come from the checkpoint; the data set from the config.
 """
 
 
@@ -22,7 +25,34 @@ def main(argv: list[str]) -> int:
         "Score a checkpoint on a data set, or anybody's predictions.",
         EPILOG,
     )
-    parser.add_argument("--config", metavar="FILE", help="a config file: tells the data set")
+    add_arguments(parser)
+    config, rest = split_config(argv)
+    arguments = parser.parse_args(rest)
+    check(config, arguments)
+    if getattr(config, "task", "landmarks") == "classification":
+        if arguments.distributed:
+            raise HRNetError("--distributed: a classifier is evaluated by one process")
+        from hrnet_jax.classification.evaluate import evaluate_classifier
+
+        evaluate_classifier(config, arguments)
+        print(f"written: metrics.json and per_image.csv in {arguments.output}")
+        return 0
+    join_processes(arguments)
+    run = score(arguments) if arguments.predictions else evaluate_checkpoint(config, arguments)
+    if run is None:  # another process of the job writes the results
+        return 0
+    show(run)
+
+    from hrnet_jax.evaluation.report import write_report
+
+    output = Path(arguments.output)
+    write_report([run], output / "report.html")
+    print(f"written: metrics.json, per_image.csv, annotations.csv and report.html in {output}")
+    return 0
+
+
+def add_arguments(parser: Parser) -> None:
+    """The options but --config, which `split_config` takes out."""
     parser.add_argument("--checkpoint", help="a workdir, a converted or a released model")
     parser.add_argument("--split", default="valid", choices=("train", "valid"))
     parser.add_argument(
@@ -31,38 +61,71 @@ def main(argv: list[str]) -> int:
         choices=("checkpoint", "config"),
         help="whose crop and codec to use (default: those that the checkpoint was trained with)",
     )
+    parser.add_argument(
+        "--flip-test",
+        choices=("on", "off"),
+        help="average with the mirrored image's heatmaps (default: as the protocol says)",
+    )
+    parser.add_argument(
+        "--normaliser",
+        choices=("inter-ocular", "inter-pupil", "box", "diagonal"),
+        help="what errors are divided by (default: box for AFLW, else inter-ocular)",
+    )
+    parser.add_argument(
+        "--auc",
+        default="trapezoid",
+        choices=("trapezoid", "simpson"),
+        help="rule for the area under the error curve: simpson is HIH's (default: trapezoid)",
+    )
     parser.add_argument("--predictions", metavar="CSV", help="predicted points to score instead")
     parser.add_argument("--truth", metavar="CSV", help="annotations for --predictions")
     parser.add_argument("--scheme", help="landmark scheme of --predictions, e.g. 300w")
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="for the report on --predictions: what image names start from "
+        "(default: images, beside --truth)",
+    )
     parser.add_argument("--output", required=True, help="folder for the results")
     parser.add_processes()
-    config, rest = split_config(argv)
-    arguments = parser.parse_args(rest)
 
-    if arguments.predictions and (config or arguments.checkpoint):
+
+def check(config, arguments) -> None:
+    """HRNetError unless it is --config and --checkpoint, or --predictions with their company."""
+    if bool(arguments.predictions) == bool(config and arguments.checkpoint):
         raise HRNetError("give --config and --checkpoint, or --predictions, --truth, --scheme")
     if arguments.predictions:
+        if config or arguments.checkpoint or arguments.flip_test or arguments.distributed:
+            raise HRNetError(
+                "--predictions goes without --config, --checkpoint, --flip-test and --distributed"
+            )
         missing = [name for name in ("truth", "scheme") if not getattr(arguments, name)]
         if missing:
             raise HRNetError(f"--predictions needs --{' and --'.join(missing)} too")
-        from hrnet_jax.evaluation.scoring import score_files
-
-        score_files(arguments.predictions, arguments.truth, arguments.scheme, arguments.output)
-    else:
-        if config is None or not arguments.checkpoint:
-            raise HRNetError("give --config and --checkpoint, or --predictions, --truth, --scheme")
-        join_processes(arguments)
-        if not evaluate_checkpoint(config, arguments):
-            return 0
-    print(f"written: {arguments.output}/metrics.json and per_image.csv")
-    return 0
 
 
-def evaluate_checkpoint(config, arguments) -> bool:
-    """Runs the checkpoint over the config's data set, writes the results and prints a table.
+def score(arguments):
+    """Scores the --predictions and writes the results; returns the `Run`."""
+    from hrnet_jax.evaluation.scoring import score_files
 
-    Returns whether this process wrote them: of several the first does.
+    return score_files(
+        arguments.predictions,
+        arguments.truth,
+        arguments.scheme,
+        arguments.output,
+        arguments.images,
+        arguments.normaliser,
+        arguments.auc,
+    )
+
+
+def evaluate_checkpoint(config, arguments):
+    """Runs the checkpoint over the config's data set, writes the results; returns the `Run`.
+
+    Of several processes the first one writes; the others return None.
     """
+    import dataclasses
+
     from tqdm import tqdm
 
     from hrnet_jax.checkpoints import load
@@ -70,7 +133,6 @@ def evaluate_checkpoint(config, arguments) -> bool:
     from hrnet_jax.data.sources import describe_split, open_split
     from hrnet_jax.evaluation.evaluate import predict_records
     from hrnet_jax.evaluation.scoring import write_results
-    from hrnet_jax.evaluation.tables import metrics_table
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme
@@ -89,6 +151,8 @@ def evaluate_checkpoint(config, arguments) -> bool:
         )
     stored = arguments.protocol == "checkpoint" and loaded.metadata["protocol"]
     protocol = Protocol.from_dict(stored or plain(config.protocol))
+    if arguments.flip_test:
+        protocol = dataclasses.replace(protocol, flip_test=arguments.flip_test == "on")
     records = open_split(config.data, scheme, arguments.split, config.seed)
     forward = make_forward(loaded.model, protocol, scheme)
     predictions = predict_records(
@@ -102,7 +166,7 @@ def evaluate_checkpoint(config, arguments) -> bool:
         devices=devices,
     )
     if not is_first_process():
-        return False
+        return None
     metadata = {
         "protocol": protocol.to_dict(),
         "model": model,
@@ -110,6 +174,22 @@ def evaluate_checkpoint(config, arguments) -> bool:
         "split": describe_split(config.data, arguments.split),
         "checkpoint": str(arguments.checkpoint),
     }
-    result = write_results(arguments.output, records, predictions, scheme, metadata)
-    print(metrics_table(result))
-    return True
+    return write_results(
+        arguments.output,
+        records,
+        predictions,
+        scheme,
+        metadata,
+        arguments.normaliser,
+        arguments.auc,
+    )
+
+
+def show(run) -> None:
+    """Prints the run's measures and the published table with the run in it."""
+    from hrnet_jax.evaluation.published import compare
+    from hrnet_jax.evaluation.tables import metrics_table
+
+    print(metrics_table(run.result))
+    if comparison := compare({run.name: run.result}):
+        print(f"\n{comparison}\n")

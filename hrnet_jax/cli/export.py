@@ -55,21 +55,38 @@ def flip_test(protocol: dict) -> str:
     return "on, shifted" if protocol.get("flip_shift") else "on"
 
 
+def describe_protocol(protocol: dict | None) -> str:
+    """A stored protocol, or the preprocessing of a classifier, in a line."""
+    if protocol is None:
+        return "none"
+    if "codec" not in protocol:
+        return f"{protocol['input_size']} px from the middle of {protocol['resize']}"
+    return (
+        f"{protocol['name']}, {protocol['input_size']} px, codec {protocol['codec']}, "
+        f"padding {protocol['padding']}, flip test {flip_test(protocol)}"
+    )
+
+
 def card(name: str, metadata: dict, dtype: str) -> str:
     """The model card, in Markdown."""
     model, provenance, protocol = (metadata[key] for key in ("model", "provenance", "protocol"))
-    nme = provenance.get("nme")
+    if "num_classes" in model:
+        outputs = f"{model['num_classes']} classes"
+        measure, value = "top-1 error", provenance.get("top1_error")
+    else:
+        scheme = metadata["scheme"]
+        if isinstance(scheme, dict):  # one of a scheme file
+            scheme = scheme["name"]
+        outputs = f"{model['num_landmarks']} landmarks ({scheme})"
+        measure, value = "NME", provenance.get("nme")
     rows = {
-        "network": f"{model['name']}, {model['num_landmarks']} landmarks ({metadata['scheme']})",
+        "network": f"{model['name']}, {outputs}",
         "data": provenance["data"],
         "terms": provenance["terms"],
-        "protocol": "none"
-        if protocol is None
-        else f"{protocol['name']}, {protocol['input_size']} px, codec {protocol['codec']}, "
-        f"padding {protocol['padding']}, flip test {flip_test(protocol)}",
-        "NME": "not evaluated"
-        if nme is None
-        else f"{nme:.2f} % (validation split of the training config, the best of its epochs, "
+        "protocol": describe_protocol(protocol),
+        measure: "not evaluated"
+        if value is None
+        else f"{value:.2f} % (validation split of the training config, the best of its epochs, "
         f"step {provenance['step']})",
         "command": f"`{provenance['command']}`",
         "file": f"kernels in {dtype}, written by hrnet_jax {metadata['version']}",

@@ -1,5 +1,6 @@
-"""`predict.py`: find landmarks in pictures and draw them."""
+"""`predict.py`: find landmarks in pictures and draw them; or tell what pictures show."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,16 +13,18 @@ examples:
   python predict.py photo.jpg
   python predict.py photos/*.jpg --checkpoint=runs/wflw --detector=yunet.onnx --output=faces
   python predict.py photo.jpg --box=120,80,310,290 --box=400,95,560,270
+  python predict.py photo.jpg --checkpoint=models/imagenet_w18
 
 writes NAME_landmarks.jpg (.png for other than JPEG files) for each picture and landmarks.json to
---output. Coordinates are continuous image pixels, (x, y): pixel k covers k to k + 1.
+--output. Coordinates are continuous image pixels, (x, y): pixel k covers k to k + 1. A classifier
+(hrnet_*_imagenet) writes NAME_classes.jpg and classes.json: the five likeliest classes.
 """
 
 
 def main(argv: list[str]) -> int:
     parser = Parser(
         "predict.py",
-        "Find facial landmarks in pictures and draw them.",
+        "Find facial landmarks in pictures and draw them; with a classifier, name what they show.",
         EPILOG,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
@@ -53,6 +56,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--aligned", action="store_true", help="also write each face turned upright, 112 x 112"
     )
+    parser.add_argument(
+        "--names", metavar="FILE", help="of a classifier: the classes' names, one a line"
+    )
     arguments = parser.parse_args(argv)
     boxes = [_parse_box(text) for text in arguments.box] if arguments.box else None
     if boxes and len(arguments.images) > 1:
@@ -60,15 +66,21 @@ def main(argv: list[str]) -> int:
     if boxes and arguments.detector:
         raise HRNetError("give --box or --detector, not both")
 
+    from hrnet_jax.checkpoints import load
     from hrnet_jax.files import open_atomically
     from hrnet_jax.inference.detector import make_detector
-    from hrnet_jax.inference.predictor import DEFAULT_MODEL, MIN_SCORE, Predictor
+    from hrnet_jax.inference.predictor import DEFAULT_MODEL
 
     # Made before the network is loaded, so that a wrong path is told at once.
     detector = None if boxes else make_detector(arguments.detector or "haar")
-    score = MIN_SCORE if arguments.min_score is None else arguments.min_score
-    predictor = Predictor(arguments.checkpoint, detector, min_score=score)
+    checkpoint = arguments.checkpoint or DEFAULT_MODEL
+    loaded = load(checkpoint)
     output = Path(arguments.output)
+    if "num_classes" in loaded.metadata["model"]:
+        kind, entry_key, about, find = "classes", "classes", *_classifier(loaded, arguments)
+    else:
+        kind, entry_key = "landmarks", "faces"
+        about, find = _predictor(loaded, detector, boxes, arguments, output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,49 +88,86 @@ def main(argv: list[str]) -> int:
     entries, used = [], set()
     for path in arguments.images:
         name = _unused_name(Path(path).stem, used)
-        entries.append(_predict_file(path, predictor, boxes, output, name, arguments.aligned))
-    content = {
-        "checkpoint": arguments.checkpoint or DEFAULT_MODEL,
-        "model": predictor.metadata["model"],
-        "scheme": predictor.scheme.name,
-        "protocol": predictor.protocol.to_dict(),
-        "images": entries,
-    }
-    with open_atomically(output / "landmarks.json") as file:
-        json.dump(content, file, indent=1)
+        entries.append(_predict_file(path, find, output, name, kind, entry_key))
+    content = {"checkpoint": checkpoint, "model": loaded.metadata["model"], **about}
+    with open_atomically(output / f"{kind}.json") as file:
+        json.dump({**content, "images": entries}, file, indent=1)
         file.write("\n")
     return 2 if any(entry["error"] for entry in entries) else 0
 
 
-def _predict_file(path, predictor, boxes, output, name, aligned):
-    """Writes one picture's results; returns its entry of landmarks.json."""
-    from hrnet_jax.data.images import read_image, write_image
+def _predictor(loaded, detector, boxes, arguments, output):
+    """What landmarks.json says about the network, and `find(image, name)` for `_predict_file`."""
+    from hrnet_jax.data.images import write_image
     from hrnet_jax.inference.alignment import align
     from hrnet_jax.inference.drawing import draw_landmarks
+    from hrnet_jax.inference.predictor import MIN_SCORE, Predictor
 
-    entry = {"file": path, "width": None, "height": None, "faces": [], "error": None}
-    try:
-        image = read_image(path, upright=True)
-        entry["height"], entry["width"] = image.shape[:2]
+    if arguments.names:
+        raise HRNetError("--names is for a classifier: this checkpoint finds landmarks")
+    score = MIN_SCORE if arguments.min_score is None else arguments.min_score
+    predictor = Predictor(loaded, detector, min_score=score)
+
+    def find(image, name):
         faces = predictor(image, boxes)
         if not faces:
             raise HRNetError("no face found: give a --box=x0,y0,x1,y1 or another --detector")
         drawn = image
         for face in faces:
             drawn = draw_landmarks(drawn, face.landmarks, predictor.scheme, face.scores)
-        suffix = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
-        target = output / f"{name}_landmarks{suffix}"
-        write_image(target, drawn)
-        for number, face in enumerate(faces, 1) if aligned else ():
+        for number, face in enumerate(faces, 1) if arguments.aligned else ():
             crop, _ = align(image, face.five_points)
             write_image(output / f"{name}_aligned_{number}.png", crop)
+        summary = f"{len(faces)} face{'s' if len(faces) != 1 else ''}"
+        return drawn, [_face_entry(face) for face in faces], summary
+
+    return {"scheme": predictor.scheme.name, "protocol": predictor.protocol.to_dict()}, find
+
+
+def _classifier(loaded, arguments):
+    """The same for classes.json."""
+    from hrnet_jax.classification.classes import read_names
+    from hrnet_jax.classification.predict import Classifier, draw_guesses
+
+    wrong = [key for key in ("box", "detector", "min_score", "aligned") if getattr(arguments, key)]
+    if wrong:
+        option = f"--{wrong[0].replace('_', '-')}"
+        raise HRNetError(f"{option} is for landmarks: this checkpoint tells classes")
+    names = read_names(arguments.names) if arguments.names else None
+    classifier = Classifier(loaded, names)
+
+    def find(image, name):
+        guesses = classifier(image)
+        lines = [f"  {100 * guess.probability:6.2f} %  {guess.name}" for guess in guesses]
+        entries = [dataclasses.asdict(guess) for guess in guesses]
+        return draw_guesses(image, guesses), entries, "\n".join(["", *lines, " "])
+
+    return {"protocol": classifier.preprocessing.to_dict()}, find
+
+
+def _predict_file(path, find, output, name, kind, entry_key):
+    """Writes one picture's results; returns its entry of the JSON file.
+
+    `find(image, name)` gives the picture to write, what the entry has under `entry_key`, and the
+    line to print.
+    """
+    from hrnet_jax.data.images import read_image, write_image
+
+    entry = {"file": path, "width": None, "height": None, entry_key: [], "error": None}
+    try:
+        image = read_image(path, upright=True)
+        entry["height"], entry["width"] = image.shape[:2]
+        drawn, found, summary = find(image, name)
+        suffix = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
+        target = output / f"{name}_{kind}{suffix}"
+        write_image(target, drawn)
     except HRNetError as error:
         named = str(error).startswith(str(Path(path)))
         message = " ".join((str(error) if named else f"{path}: {error}").split())
         print(f"error: {message}", file=sys.stderr)
         return {**entry, "error": message}
-    print(f"{path}: {len(faces)} face{'s' if len(faces) != 1 else ''} -> {target}", flush=True)
-    return {**entry, "faces": [_face_entry(face) for face in faces]}
+    print(f"{path}: {summary} -> {target}", flush=True)
+    return {**entry, entry_key: found}
 
 
 def _face_entry(face):

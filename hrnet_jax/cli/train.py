@@ -9,9 +9,11 @@ examples:
   python train.py --config=configs/300w_small.py --workdir=runs/300w_small
   python train.py --config=configs/300w_w18.py --workdir=runs/300w \\
       --config.data.root=/data/300w --config.train.batch_size=64
+  python train.py --config=configs/imagenet_w18.py --workdir=runs/imagenet
 
-The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM saves
-first. Every key of the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py.
+The same command again goes on where the run in --workdir stopped, to the same bits (SIGTERM saves
+first, but for a classifier). Every key of the config can be set by --config.KEY=VALUE: see
+hrnet_jax/config.py (of a classifier: hrnet_jax/classification/config.py).
 """
 
 
@@ -30,6 +32,14 @@ def main(argv: list[str]) -> int:
         raise HRNetError("--workdir= is empty: give a folder")
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
+    if getattr(config, "task", "landmarks") == "classification":
+        if arguments.distributed:
+            raise HRNetError("--distributed: a classifier is trained by one process")
+        from hrnet_jax.classification.train import train
+
+        best = train(config, arguments.workdir)
+        print(f"best top-1 {best['top1']:.2f} % at step {best['step']}: {arguments.workdir}")
+        return 0
     join_processes(arguments)
     from hrnet_jax.training.loop import train
     from hrnet_jax.training.parallel import is_first_process

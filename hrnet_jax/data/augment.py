@@ -158,7 +158,7 @@ class Augmentation:
             return image
         table = np.repeat(np.arange(256.0)[:, None], 3, axis=1)
         if self.contrast:
-            mean = image.mean()
+            mean = sum(cv2.sumElems(image)) / image.size  # NumPy's takes 20 times as long
             table = (table - mean) * rng.uniform(1 - self.contrast, 1 + self.contrast) + mean
         if self.brightness:
             table += 255 * rng.uniform(-self.brightness, self.brightness)

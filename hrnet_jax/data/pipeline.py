@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.data.images import ImageCache, ImageError
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols import Protocol
@@ -30,6 +31,12 @@ class TrainBatches:
     `weights` float32 (B, L). B is `batch_size`, or less in the last batch of an epoch unless
     `drop_last`. With `shard` = (i, n) it holds part i of n equal parts of that batch, in order:
     what process i of n feeds to its devices. The parts together are the batch of (0, 1).
+
+    An image that is missing or damaged is an HRNetError that names it. With `skip_bad` another
+    face takes its place, which one depends on (seed, epoch, row) only, and `bad` tells of it: what
+    is wrong with each such image that was met so far, by name.
+
+    `opener` opens image files; which one changes the speed, not the pixels.
     """
 
     records: Records
@@ -40,6 +47,9 @@ class TrainBatches:
     seed: int
     drop_last: bool = False
     shard: tuple[int, int] = (0, 1)
+    skip_bad: bool = False
+    bad: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    opener: Callable = dataclasses.field(default_factory=ImageCache, compare=False)
 
     def __post_init__(self):
         sizes = [self.batch_size]
@@ -62,13 +72,30 @@ class TrainBatches:
 
     def __call__(self, step: int) -> Batch:
         epoch, rows = self.rows(step)
-        return _stack([self.sample(epoch, row) for row in rows])
+        samples = [self.sample(epoch, row) for row in rows]
+        return {key: np.stack([s[key] for s in samples]) for key in ("image", "points", "weights")}
 
     def sample(self, epoch: int, row: int) -> Batch:
         """One augmented sample: the same for the same (seed, epoch, row)."""
+        try:
+            return self._prepare(epoch, row)
+        except ImageError as error:
+            if not self.skip_bad:
+                raise
+            self.bad[self.records.names[row]] = str(error)
+        others = np.random.default_rng([self.seed, 2, epoch, row])
+        for other in others.integers(len(self.records), size=_MOST_BAD).tolist():
+            try:
+                return self._prepare(epoch, other)
+            except ImageError as error:
+                self.bad[self.records.names[other]] = str(error)
+        first = next(iter(self.bad.values()))
+        raise HRNetError(f"{_MOST_BAD} images in a row cannot be read; the first: {first}")
+
+    def _prepare(self, epoch, row):
         records = self.records
         return self.protocol.prepare(
-            records.image(row),
+            records.open(row, self.opener),
             records.points[row],
             records.centers[row],
             records.scales[row],
@@ -106,7 +133,7 @@ class EvalBatches:
         images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
         for image, row in zip(images, rows[mask].tolist(), strict=False):
             image[:] = self.protocol.crop(
-                self.records.image(row), self.records.centers[row], self.records.scales[row]
+                self.records.open(row), self.records.centers[row], self.records.scales[row]
             )
         return {"image": images, "mask": mask}
 
@@ -124,13 +151,12 @@ def _part(shard, size, key) -> slice:
     return slice(index * size // count, (index + 1) * size // count)
 
 
+_MOST_BAD = 100  # damaged images in a row, after which a run stops all the same
+
+
 @functools.lru_cache(maxsize=4)
 def _permutation(seed, epoch, count):
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
-
-
-def _stack(samples):
-    return {key: np.stack([s[key] for s in samples]) for key in ("image", "points", "weights")}
 
 
 def iterate_threads(
@@ -154,9 +180,15 @@ def iterate_threads(
 def iterate_tfdata(
     batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
-    """The same batches through a `tf.data` pipeline: parallel map and prefetch, in order."""
+    """The same batches through a `tf.data` pipeline: parallel map and prefetch, in order.
+
+    TensorFlow decodes only the part of a large JPEG file that the crop sees, to the same pixels.
+    """
     from hrnet_jax.data import tfdata  # TensorFlow: only when asked for
 
+    if isinstance(batch, TrainBatches):
+        opener = ImageCache(decode_window=tfdata.decode_window)
+        batch = dataclasses.replace(batch, opener=opener)
     return tfdata.iterate(batch, start, stop, workers or os.cpu_count())
 
 

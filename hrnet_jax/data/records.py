@@ -7,12 +7,13 @@ box_size between scale and center_w. The header's names are used in error messag
 
 import csv
 import dataclasses
-import operator
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from hrnet_jax.data import images
+from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
 from hrnet_jax.schemes import SCHEMES
@@ -78,34 +79,42 @@ class Records:
 
     def image(self, i: int) -> np.ndarray:
         """The image of face i: RGB uint8 (H, W, 3). HRNetError if it is missing or damaged."""
-        return images.read_image(self.path(i)) if self.pictures is None else self.pictures[i]
+        return images.whole(self.open(i))
+
+    def open(self, i: int, opener: Callable = images.open_image):
+        """The image of face i as `images.open_image` gives it: decoded when a crop is taken."""
+        return opener(self.path(i)) if self.pictures is None else self.pictures[i]
 
 
-def read_csv(path: str | Path, root: str | Path, num_landmarks: int) -> Records:
+def read_csv(path: str | Path, root: str | Path, num_landmarks: int | None = None) -> Records:
     """Reads an annotation file in the official columns.
 
     A file with one column more than 4 + 2 L is AFLW's kind, with a box_size; `box_sizes` is None
     otherwise. `root` is the folder that the image names start from; the images are not opened.
-    HRNetError names the file, the line and the column of anything that is not as it should be.
+    `num_landmarks` is L; None takes what the file has. HRNetError names the file, the line and the
+    column of anything that is not as it should be.
     """
     path = Path(path)
-    header, lines, rows = read_table(path)
-    first_point = _first_point(path, header, num_landmarks)
-    names = tuple(row[0] for row in rows)
-    for line, name in zip(lines, names, strict=True):
-        _check_name(path, line, name)
-    numbers = parse_numbers(path, header, lines, rows, range(1, len(header)))
+
+    def choose(header):
+        _first_point(path, header, num_landmarks)
+        return 0, list(range(1, len(header)))
+
+    table = read_table(path, choose)
+    numbers, first_point = table.numbers, _first_point(path, table.header, num_landmarks)
+    for row, name in enumerate(table.names):
+        check_image_name(f"{table.place(row)}, column image_name", name)
     for column, label in ((0, "scale"), (1, "box_size"))[: first_point - 3]:
         bad = np.flatnonzero(numbers[:, column] <= 0)
         if bad.size:
-            value = rows[bad[0]][column + 1]
             raise HRNetError(
-                f"{path}, line {lines[bad[0]]}, column {label}: {value} must be above zero"
+                f"{table.place(bad[0])}, column {label}: {numbers[bad[0], column]:g} must be above "
+                "zero"
             )
     return Records(
-        names=names,
+        names=table.names,
         root=Path(root),
-        points=numbers[:, first_point - 1 :].reshape(len(rows), num_landmarks, 2),
+        points=numbers[:, first_point - 1 :].reshape(len(numbers), -1, 2),
         centers=numbers[:, first_point - 3 : first_point - 1],
         scales=numbers[:, 0],
         box_sizes=numbers[:, 1] if first_point == 5 else None,
@@ -134,76 +143,13 @@ def point_columns(num_landmarks: int) -> list[str]:
     return [f"original_{i}_{axis}" for i in range(num_landmarks) for axis in "xy"]
 
 
-def read_table(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
-    """Reads a CSV file as (header, line number of each row, rows of text); blank lines are skipped.
-
-    HRNetError for a file that cannot be read, has no header or no rows, or whose rows do not have
-    as many columns as its header.
-    """
-    lines, rows = [], []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for row in reader:
-                if len(row) > 1 or "".join(row).strip():
-                    lines.append(reader.line_num)
-                    rows.append(row)
-    except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise HRNetError(f"{path} is not a UTF-8 CSV file: {error}") from error
-    if not rows:
-        raise HRNetError(f"{path} is empty: expected a header line and a line for every face")
-    header = [name.strip() for name in rows[0]]
-    if len(header) > 1 and _is_number(header[1]):
-        raise HRNetError(f"{path} has no header line: its first line already holds numbers")
-    if len(rows) == 1:
-        raise HRNetError(f"{path} has no faces: there is only a header line")
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(header):
-            raise HRNetError(
-                f"{path}, line {line}: {len(row)} columns, but the header has {len(header)}"
-            )
-    return header, lines[1:], rows[1:]
-
-
-def parse_numbers(path: Path, header: list[str], lines: list[int], rows, columns) -> np.ndarray:
-    """Converts columns of `read_table`'s text to float64 (rows, columns).
-
-    HRNetError names line and column of the first text that is not a finite number.
-    """
-    columns = list(columns)
-    pick = operator.itemgetter(*columns)
-    numbers = np.empty((len(rows), len(columns)))
-    for i, row in enumerate(rows):
-        try:
-            numbers[i] = list(map(float, pick(row)))
-        except ValueError:
-            numbers[i] = np.nan  # found again below
-    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
-    if bad.size:
-        row = rows[bad[0]]
-        column = next(c for c in columns if not _is_number(row[c], finite=True))
-        raise HRNetError(
-            f"{path}, line {lines[bad[0]]}, column {header[column] or column + 1}: "
-            f"{row[column]!r} is not a finite number"
-        )
-    return numbers
-
-
-def _is_number(text, finite=False):
-    try:
-        value = float(text)
-    except ValueError:
-        return False
-    return not finite or bool(np.isfinite(value))
-
-
 def _first_point(path, header, num_landmarks):
     """Index of the first landmark's column: 4, or 5 where there is a box_size column."""
     first_point = 4 + len(header) % 2  # two columns a point: the parity tells the box_size
     found = (len(header) - first_point) // 2
-    if found != num_landmarks:
+    if num_landmarks is None and found < 1:
+        raise HRNetError(f"{path} has {len(header)} columns: too few for one landmark")
+    if num_landmarks not in (None, found):
         names = [scheme.name for scheme in SCHEMES.values() if scheme.num_landmarks == found]
         scheme = f"the {names[0]} scheme" if names else "no known scheme"
         raise HRNetError(
@@ -213,12 +159,19 @@ def _first_point(path, header, num_landmarks):
     return first_point
 
 
-def _check_name(path, line, name):
-    """Refuses an image name that is empty or could lead out of the image folder."""
+def check_image_name(place: str, name: str) -> None:
+    """Refuses an image name that is empty, leads out of the image folder or is a formula.
+
+    A spreadsheet that opens a CSV file runs the cells that begin like a formula. HRNetError begins
+    with `place`, the file and line of the name.
+    """
     # Windows paths know both separators and drives, so one check serves files from everywhere.
     parts = PureWindowsPath(name)
     if not name.strip() or "\0" in name or parts.anchor or ".." in parts.parts:
         raise HRNetError(
-            f"{path}, line {line}, column image_name: {name!r} must be a path inside the image "
-            "folder, relative to it"
+            f"{place}: {name[:200]!r} must be a path inside the image folder, relative to it"
+        )
+    if name.lstrip()[0] in "=+@" or "|" in name:
+        raise HRNetError(
+            f"{place}: {name[:200]!r} would run as a formula in a spreadsheet: rename the image"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.data.synthetic import SyntheticFaces
 from hrnet_jax.errors import HRNetError
@@ -17,7 +18,8 @@ SPLITS = ("train", "valid")
 def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
     """The faces of `split` ("train" or "valid") that `config.data` describes.
 
-    "csv": an annotation file in the official columns, its images under `root`/`images`.
+    "csv": an annotation file in the official columns, its images under `root`/`images`, its
+    subsets, rectangles and visibilities in the sidecar (`hrnet_jax.data.attributes`), if any.
     "synthetic": faces rendered now, held in memory; train and valid never share one.
     """
     if split not in SPLITS:
@@ -27,7 +29,9 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
         raise HRNetError(f"data.{split}_count = {count}: give how many faces, or 0 for all")
     if data.source == "csv":
         root = Path(data.root)
-        records = read_csv(root / data[split], root / data.images, scheme.num_landmarks)
+        path = root / data[split]
+        records = read_csv(path, root / data.images, scheme.num_landmarks)
+        records = read_attributes(path, records)
         return records[:count] if count else records
     if data.source == "synthetic":
         if scheme.name != "300w":

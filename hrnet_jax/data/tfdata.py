@@ -21,32 +21,42 @@ except ImportError as error:
 
 tf.config.set_visible_devices([], "GPU")  # they are JAX's
 
-TYPES = {"image": tf.uint8, "points": tf.float32, "weights": tf.float32}
+
+def decode_window(data: bytes, x0: int, y0: int, x1: int, y1: int) -> np.ndarray | None:
+    """The part [x0, x1) x [y0, y1) of a JPEG file, as `images.Encoded` wants it.
+
+    The rows below are not read, the columns beside it not transformed.
+    """
+    try:
+        return tf.io.decode_and_crop_jpeg(
+            data, [y0, x0, y1 - y0, x1 - x0], channels=3, dct_method="INTEGER_ACCURATE"
+        ).numpy()
+    except tf.errors.InvalidArgumentError:
+        return None
 
 
 def iterate(
     batch: Callable[[int], dict[str, np.ndarray]], start: int, stop: int, workers: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields batch(start), …, batch(stop - 1), `workers` of them computed at once."""
-    failures = []
+    """Yields batch(start), …, batch(stop - 1), `workers` of them computed at once.
+
+    The arrays stay outside of TensorFlow, which would copy them: the pipeline's elements are the
+    numbers of the steps whose batches are ready.
+    """
+    failures, made = [], {}
 
     def load(step):
         try:
-            made = batch(int(step))
+            made[int(step)] = batch(int(step))
         except HRNetError as error:  # tf.data would bury it in a message of its own
             failures.append(error)
             raise
-        return [made[key] for key in keys]
+        return step
 
-    if start >= stop:
-        return
-    first = batch(start)
-    keys = list(first)
-    yield first
     dataset = (
-        tf.data.Dataset.range(start + 1, stop)
+        tf.data.Dataset.range(start, stop)
         .map(
-            lambda step: tf.numpy_function(load, [step], [TYPES[key] for key in keys]),
+            lambda step: tf.numpy_function(load, [step], tf.int64),
             num_parallel_calls=workers,
             deterministic=True,
         )
@@ -55,11 +65,11 @@ def iterate(
     iterator = dataset.as_numpy_iterator()
     while True:
         try:
-            values = next(iterator)
+            step = next(iterator)
         except StopIteration:
             return
         except tf.errors.OpError:
             if failures:
                 raise failures[0] from None
             raise
-        yield dict(zip(keys, values, strict=True))
+        yield made.pop(int(step))

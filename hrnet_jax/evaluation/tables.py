@@ -25,13 +25,18 @@ def metrics_table(metrics: dict) -> str:
     """The table of a `summarise` or metrics.json dictionary: all faces, then each subset."""
     rows = []
     for name, part in {"all": metrics, **metrics["subsets"]}.items():
-        values = [_format_measure(measure, part[measure]) for measure in MEASURES]
+        values = [format_measure(measure, part[measure]) for measure in MEASURES]
         rows.append([name, part["count"], *values])
-    titles = [m.upper() if m.startswith("auc") else f"{m.upper()} %" for m in MEASURES]
-    return format_table(rows, ["faces", "count", *titles])
+    return format_table(rows, ["faces", "count", *map(measure_title, MEASURES)])
 
 
-def _format_measure(measure, value):
+def measure_title(measure: str) -> str:
+    """The heading of a column of one of `metrics.MEASURES`, with its unit."""
+    return measure.upper() if measure.startswith("auc") else f"{measure.upper()} %"
+
+
+def format_measure(measure: str, value: float | None) -> str | None:
+    """A value of one of `metrics.MEASURES` with the digits that papers print."""
     if value is None:
         return None
     return f"{value:.4f}" if measure.startswith("auc") else f"{value:.2f}"

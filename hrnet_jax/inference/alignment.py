@@ -30,7 +30,7 @@ def five_points(landmarks, scheme: Scheme) -> np.ndarray:
       scheme: what the L points mean; `scheme.five_points` lists the landmarks to average.
 
     Returns:
-      (5, 2) float32, the same frame.
+      (5, 2) float32, the same frame; (0, 2) where the scheme has no such points.
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.shape != (scheme.num_landmarks, 2):
@@ -38,9 +38,8 @@ def five_points(landmarks, scheme: Scheme) -> np.ndarray:
             f"landmarks of shape {landmarks.shape}: scheme {scheme.name} has "
             f"({scheme.num_landmarks}, 2)"
         )
-    return np.array(
-        [landmarks[list(indices)].mean(axis=0) for indices in scheme.five_points], np.float32
-    )
+    means = [landmarks[list(indices)].mean(axis=0) for indices in scheme.five_points]
+    return np.array(means, np.float32).reshape(-1, 2)
 
 
 def similarity(source, target) -> np.ndarray:
@@ -82,6 +81,8 @@ def align(image: np.ndarray, five, size: int = TEMPLATE_SIZE) -> tuple[np.ndarra
       aligned: uint8 (size, size, 3), RGB; black outside the image.
       matrix: (2, 3) float64, from image pixels to crop pixels, both continuous.
     """
+    if len(five) != len(TEMPLATE):
+        raise HRNetError("a face is aligned by its five points: its landmark scheme has none")
     matrix = similarity(five, TEMPLATE * (size / TEMPLATE_SIZE))
     zoom = np.hypot(matrix[0, 0], matrix[1, 0])
     from_image = matrix

@@ -30,7 +30,7 @@ _ENLARGE = 8
 
 
 def draw_landmarks(
-    image: np.ndarray, landmarks, scheme: Scheme, scores=None, box=None
+    image: np.ndarray, landmarks, scheme: Scheme, scores=None, box=None, colour=None
 ) -> np.ndarray:
     """Draws one face's contours and points, sized to the face, on a copy of the image.
 
@@ -41,6 +41,7 @@ def draw_landmarks(
       scheme: its `lines` say which points to join.
       scores: (L,), optional; dots of low scores turn red.
       box: (4,), optional, finite x0, y0, x1, y1 in image pixels: its corners are marked.
+      colour: (3,), optional, RGB of all lines and dots, to tell one face from another on it.
 
     Returns:
       uint8 (H, W, 3), RGB.
@@ -64,15 +65,19 @@ def draw_landmarks(
     if canvas.empty:  # all of the face lies outside the picture
         return image.copy()
     for part in scheme.lines:
-        colour = _COLOURS[part.name.replace(",", " ").split()[0]]
+        first_word = part.name.replace(",", " ").split()[0]
+        stroke = colour or _COLOURS.get(first_word, _COLOURS["contour"])
         indices = part.points + part.points[:1] * part.closed
         for a, b in zip(indices, indices[1:], strict=False):
             if finite[a] and finite[b]:
-                canvas.line(landmarks[[a, b]], line, colour)
+                canvas.line(landmarks[[a, b]], line, stroke)
     if box is not None:
         for bracket in _brackets(corners):
             canvas.line(bracket, line, _BOX)
     for index in np.flatnonzero(finite):
+        if colour is not None:
+            canvas.dot(landmarks[index], dot, colour)
+            continue
         sure = 1.0 if scores is None else np.clip(scores[index] / _UNSURE_BELOW, 0, 1)
         canvas.dot(landmarks[index], dot, sure * _DOT + (1 - sure) * _UNSURE)
     return canvas.blend()

@@ -1,7 +1,8 @@
 """Training checkpoints: a thin layer over Orbax.
 
 WORKDIR/checkpoints/<step>/ holds the whole training state of the latest step and of the step with
-the lowest validation NME; WORKDIR/metadata.json says what network and protocol it is.
+the lowest validation NME (of a classifier: top-1 error); WORKDIR/metadata.json says what network
+and protocol it is.
 """
 
 import contextlib
@@ -34,18 +35,19 @@ def _quiet():
 
 
 class TrainCheckpoints:
-    """The checkpoints of one workdir: keeps the latest and the best by NME.
+    """The checkpoints of one workdir: keeps the latest and the best, which has the lowest `metric`.
 
     Without `metadata` it only reads, and may do so while a run writes there.
     """
 
-    def __init__(self, workdir: Path, metadata: dict | None = None):
+    def __init__(self, workdir: Path, metadata: dict | None = None, metric: str = "nme"):
+        self._metric = metric
         with _quiet():
             from orbax.checkpoint import v1 as ocp
 
             keep = ocp.training.preservation_policies
             best = keep.BestN(
-                get_metric_fn=lambda metrics: metrics["nme"],
+                get_metric_fn=lambda metrics: metrics[metric],
                 reverse=True,
                 n=1,
                 keep_checkpoints_without_metrics=False,
@@ -65,10 +67,10 @@ class TrainCheckpoints:
             with open_atomically(Path(workdir) / METADATA) as file:
                 json.dump(metadata, file, indent=1)
 
-    def save(self, state, nme: float | None) -> None:
-        """Saves the state under its step; `nme` in percent, None where it was not evaluated."""
+    def save(self, state, value: float | None) -> None:
+        """Saves the state under its step; metric in percent, None where it was not evaluated."""
         with _quiet():
-            metrics = None if nme is None else {"nme": float(nme)}
+            metrics = None if value is None else {self._metric: float(value)}
             self._checkpointer.save(int(state.step), _present(state), metrics=metrics, force=True)
 
     @property
@@ -77,7 +79,7 @@ class TrainCheckpoints:
         return None if latest is None else latest.step
 
     def best(self) -> tuple[int, float] | None:
-        """(step, NME in percent) of the best checkpoint, None before the first evaluation."""
+        """(step, metric in percent) of the best checkpoint, None before the first evaluation."""
         found = []
         for step in [checkpoint.step for checkpoint in self._checkpointer.checkpoints]:
             try:
@@ -85,12 +87,12 @@ class TrainCheckpoints:
                     metrics = self._checkpointer.metadata(step).metrics
             except Exception as error:
                 raise self._damaged(step, error) from error
-            if metrics and "nme" in metrics:
-                found.append((metrics["nme"], step))
+            if metrics and self._metric in metrics:
+                found.append((metrics[self._metric], step))
         if not found:
             return None
-        nme, step = min(found)
-        return step, nme
+        value, step = min(found)
+        return step, value
 
     def load(self, step: int, like=None):
         """The state of a step: with the structure, dtypes and shardings of `like` where given.
@@ -136,7 +138,7 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
 
     Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"} (their moving
     average, where the run kept one), and what `train` wrote about the run, with the step and its
-    NME added to its provenance.
+    metric added to its provenance.
     """
     path = Path(workdir) / METADATA
     try:
@@ -147,10 +149,11 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
         raise HRNetError(
             f"cannot read {path}: {_first_line(error)}; not a workdir of train.py?"
         ) from error
-    checkpoints = TrainCheckpoints(workdir)
+    metric = metadata["provenance"].get("metric", "nme")
+    checkpoints = TrainCheckpoints(workdir, metric=metric)
     try:
         best = checkpoints.best()
-        step, nme = best if best else (checkpoints.latest_step, None)
+        step, value = best if best else (checkpoints.latest_step, None)
         if step is None:
             raise HRNetError(
                 f"{workdir} has no checkpoint yet: train.py saves one every few epochs"
@@ -158,6 +161,6 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
         state = checkpoints.load(step)
     finally:
         checkpoints.close()
-    metadata["provenance"] |= {"step": step, "nme": nme}
+    metadata["provenance"] |= {"step": step, metric: value}
     variables = state.get("ema") or state  # what was evaluated
     return {key: variables[key] for key in ("params", "batch_stats")}, metadata

@@ -24,7 +24,8 @@ from hrnet_jax.models import model_head
 from hrnet_jax.models.layers import BatchNorm
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
-from hrnet_jax.schemes import get_scheme
+from hrnet_jax.scheme_files import describe as describe_scheme
+from hrnet_jax.schemes import SCHEMES, get_scheme
 from hrnet_jax.training import state as train_state
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import open_logs
@@ -289,7 +290,7 @@ def run_metadata(config, scheme, protocol: Protocol, records) -> dict:
     return {
         "format": 1,
         "model": describe_model(config, scheme),
-        "scheme": scheme.name,
+        "scheme": scheme.name if scheme.name in SCHEMES else describe_scheme(scheme),
         "protocol": protocol.to_dict(),
         "provenance": {
             "kind": "trained with hrnet_jax",

@@ -55,14 +55,18 @@ def locked(workdir: Path):
         yield
 
 
-def claim_workdir(workdir: Path, config) -> None:
-    """Writes the config into the workdir; HRNetError if it has checkpoints of another config."""
+def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
+    """Writes the config into the workdir; HRNetError if it has checkpoints of another config.
+
+    `defaults`: what its kind of config has for every key; those of `hrnet_jax.config` by default.
+    """
     path = workdir / CONFIG
     if any((workdir / "checkpoints").glob("[0-9]*")):
         wanted = flatten(plain(config))
         try:
             # A setting that the earlier version did not have yet had what is now its default.
-            found = flatten(plain(default_config())) | flatten(json.loads(path.read_text()))
+            known = flatten(plain(defaults or default_config()))
+            found = known | flatten(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
         other = [

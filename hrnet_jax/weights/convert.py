@@ -14,6 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
 from hrnet_jax import checkpoints
+from hrnet_jax.classification.classes import IMAGENET_1K
+from hrnet_jax.classification.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import HRNetVariant
 from hrnet_jax.schemes import SCHEMES, get_scheme
@@ -188,8 +190,9 @@ def convert_file(
       destination: a directory, or a path ending in .safetensors (see `checkpoints.save_model`).
       model: name of the model, or "auto" to tell it by the tensors.
       scheme: landmark scheme; by default the one with that number of landmarks, if any.
-      protocol: the `Protocol` the network was trained for; by default the official one for files
-        of the official code, else none.
+      protocol: the `Protocol` (or, of a classifier, the `Preprocessing`) the network was trained
+        for; by default the official one for files of the official code and for all classifiers,
+        else none.
       progress: wraps the list of tensors that are written (e.g. `tqdm.tqdm`).
 
     Raises:
@@ -201,13 +204,17 @@ def convert_file(
     found = kinds.recognise(file.tensors, source, model)
     table = model_table(found.model, found.outputs)
     variables = to_flax(found.state, table, source=source)
-    if found.kind.head != "classification":
-        count = {"num_landmarks": found.outputs}
-        scheme = _choose_scheme(scheme, found.outputs, source)
-    elif scheme is None:
+    if found.kind.head == "classification":
+        if scheme is not None:
+            raise HRNetError(
+                f"{source} has no landmark scheme: it is of the kind {found.kind.name}"
+            )
         count = {"num_classes": found.outputs}
+        classes = {"classes": IMAGENET_1K if found.outputs == 1000 else None}
+        protocol = protocol or PREPROCESSINGS["official"]
     else:
-        raise HRNetError(f"{source} has no landmark scheme: it is of the kind {found.kind.name}")
+        count, classes = {"num_landmarks": found.outputs}, {}
+        scheme = _choose_scheme(scheme, found.outputs, source)
     if protocol is None and scheme is not None and found.kind.protocol is not None:
         from hrnet_jax import protocols
 
@@ -220,6 +227,7 @@ def convert_file(
         "model": {"name": found.model, **count},
         "scheme": scheme,
         "protocol": protocol.to_dict() if protocol is not None else None,
+        **classes,
         "provenance": {
             "source": Path(source).name,
             "sha256": sha256,

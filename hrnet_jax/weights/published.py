@@ -17,6 +17,11 @@ from hrnet_jax.weights import kinds
 _RESEARCH = "the images it was made from are for research only"
 _OFFICIAL_FACE = "README of github.com/HRNet/HRNet-Facial-Landmark-Detection"
 _MMPOSE = "model zoo of github.com/open-mmlab/mmpose, 2D face landmarks"
+_OFFICIAL_IMAGENET = "README of github.com/HRNet/HRNet-Image-Classification"
+_OFFICIAL_RELEASE = (
+    "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights"
+)
+_PADDLE = "MIT; converted from PaddleClas (Apache-2.0)"
 _MMPRETRAIN = "model zoo of github.com/open-mmlab/mmpretrain"
 _CHUNK = 1 << 20
 
@@ -29,7 +34,8 @@ class Published:
       name: ours, for `hrnet-jax weights get`.
       kind: as in `hrnet_jax.weights.kinds`, which recognises the file.
       model: name for `create_model`.
-      metrics: the published figures: NME and failure rate in percent, top-1 in percent.
+      metrics: the published figures: NME and failure rate in percent, top-1 and top-5 accuracy
+        in percent.
       licence: as the publishers state it; None where they state none.
       where: where it is published, in words.
       file: name of the file; None if it is not known.
@@ -84,25 +90,43 @@ def _mmpose(name, scheme, metrics):
     )
 
 
-def _imagenet(name, kind, variant, top1, licence, where, **file):
+def _imagenet(name, kind, variant, accuracy, licence, where, **file):
+    """`accuracy`: top-1, or top-1 and top-5, in percent; or nothing."""
     model = f"hrnet_{variant}_imagenet"
-    metrics = {} if top1 is None else {"top-1": top1}
+    metrics = dict(zip(("top-1", "top-5"), accuracy, strict=False))
     protocol = "ImageNet validation, 224 px centre crop of 256"
     return Published(name, kind, model, metrics, licence, where, protocol=protocol, **file)
 
 
-def _timm(name, variant, top1, licence):
+def _official_imagenet(name, variant, errors, licence="MIT", **file):
+    accuracy = [round(100 - error, 2) for error in errors]
+    kind = kinds.OFFICIAL_IMAGENET
+    return _imagenet(name, kind, variant, accuracy, licence, _OFFICIAL_IMAGENET, **file)
+
+
+def _official_release(name, error, file, licence="MIT"):
+    url, variant = f"{_OFFICIAL_RELEASE}/{file}", name.split("-")[0]
+    return _official_imagenet(f"imagenet-{name}", variant, [error], licence, file=file, url=url)
+
+
+def _timm(name, variant, accuracy, licence):
     where = f"Hugging Face hub, timm/{name}"
-    file = {"file": "model.safetensors"}
-    return _imagenet(f"timm-{name}", kinds.OFFICIAL_IMAGENET, variant, top1, licence, where, **file)
+    kind, file = kinds.OFFICIAL_IMAGENET, "model.safetensors"
+    return _imagenet(f"timm-{name}", kind, variant, accuracy, licence, where, file=file)
 
 
-_TOP1 = {
-    **{"w18": 76.75, "w30": 78.19, "w32": 78.44, "w40": 78.94},
-    **{"w44": 78.88, "w48": 79.32, "w64": 79.46},
+# Top-1 and top-5 errors of the official README, accuracies of mmpretrain's model zoo.
+_ERRORS = {
+    **{"w18": (23.2, 6.6), "w30": (21.8, 5.8), "w32": (21.5, 5.8), "w40": (21.1, 5.5)},
+    **{"w44": (21.1, 5.6), "w48": (20.7, 5.5), "w64": (20.5, 5.4)},
+    **{"w18_small_v1": (27.7, 9.3), "w18_small_v2": (24.9, 7.6)},
+}
+_ACCURACIES = {
+    **{"w18": (76.75, 93.44), "w30": (78.19, 94.22), "w32": (78.44, 94.19)},
+    **{"w40": (78.94, 94.47), "w44": (78.88, 94.37), "w48": (79.32, 94.52), "w64": (79.46, 94.65)},
 }
 _SSLD_TOP1 = {"w18": 81.06, "w48": 83.63}
-_WFLW = ("pose", "illumination", "occlusion", "blur", "makeup", "expression")
+_WFLW = ("pose", "illumination", "occlusion", "blur", "make-up", "expression")
 
 
 def _wflw(full, *subsets):
@@ -132,9 +156,9 @@ PUBLISHED = {
             "hih-wflw",
             kinds.HIH,
             "hih_b",
-            {"NME": 4.08},
+            _wflw(4.08, 6.87, 4.35, 4.85, 4.67, 3.86, 4.06),
             f"Apache-2.0 by its README, no licence file; {_RESEARCH}",
-            "README of the HeatmapInHeatmap repository",
+            "github.com/starhiking/HeatmapInHeatmap: README, and its log for the subsets",
             "WFLW.pth",
             "wflw",
             "HIH",
@@ -143,36 +167,42 @@ PUBLISHED = {
             "imagenet-w18-openmmlab",
             kinds.OFFICIAL_IMAGENET,
             "w18",
-            _TOP1["w18"],
+            _ACCURACIES["w18"],
             "MIT (official code)",
             "OpenMMLab's copy of the official hrnetv2_w18_imagenet_pretrained.pth",
             file="hrnetv2_w18-00eb2006.pth",
             url="https://download.openmmlab.com/pretrain/third_party/hrnetv2_w18-00eb2006.pth",
             sha256="00eb2006",  # in its name, as PyTorch's hub has it
         ),
-        _imagenet(
-            "imagenet-w18",
-            kinds.OFFICIAL_IMAGENET,
-            "w18",
-            _TOP1["w18"],
-            "MIT",
-            "README of github.com/HRNet/HRNet-Image-Classification",
-            file="hrnetv2_w18_imagenet_pretrained.pth",
+        _official_imagenet(
+            "imagenet-w18", "w18", _ERRORS["w18"], file="hrnetv2_w18_imagenet_pretrained.pth"
         ),
-        *(_timm(f"hrnet_{v}.ms_in1k", v, top1, "MIT") for v, top1 in _TOP1.items()),
-        _timm("hrnet_w18_small.ms_in1k", "w18_small_v1", None, "MIT"),
-        _timm("hrnet_w18_small_v2.ms_in1k", "w18_small_v2", None, "MIT"),
-        *(_timm(f"hrnet_{v}_ssld.paddle_in1k", v, top1, None) for v, top1 in _SSLD_TOP1.items()),
+        *(
+            _official_imagenet(f"imagenet-{v.replace('_', '-')}", v, errors)
+            for v, errors in _ERRORS.items()
+            if v != "w18"
+        ),
+        _official_release("w18-cutmix", 22.1, "HRNet_W18_C_cosinelr_cutmix_300epoch.pth.tar"),
+        _official_release("w48-cutmix", 18.9, "HRNet_W48_C_cosinelr_cutmix_300epoch.pth.tar"),
+        _official_release("w18-ssld", 18.8, "HRNet_W18_C_ssld_pretrained.pth", _PADDLE),
+        _official_release("w48-ssld", 16.4, "HRNet_W48_C_ssld_pretrained.pth", _PADDLE),
+        *(_timm(f"hrnet_{v}.ms_in1k", v, found[:1], "MIT") for v, found in _ACCURACIES.items()),
+        _timm("hrnet_w18.ms_aug_in1k", "w18", (), "MIT"),
+        _timm("hrnet_w18_small.ms_in1k", "w18_small_v1", (), "MIT"),
+        _timm("hrnet_w18_small_v2.ms_in1k", "w18_small_v2", (), "MIT"),
+        _timm("hrnet_w18_small.gluon_in1k", "w18_small_v1", (), "Apache-2.0"),
+        _timm("hrnet_w18_small_v2.gluon_in1k", "w18_small_v2", (), "Apache-2.0"),
+        *(_timm(f"hrnet_{v}_ssld.paddle_in1k", v, (top1,), None) for v, top1 in _SSLD_TOP1.items()),
         *(
             _imagenet(
                 f"mmpretrain-{variant}",
                 kinds.MMPRETRAIN,
                 variant,
-                top1,
+                found,
                 "Apache-2.0",
                 f"{_MMPRETRAIN}: hrnet-{variant}_3rdparty_8xb32_in1k",
             )
-            for variant, top1 in _TOP1.items()
+            for variant, found in _ACCURACIES.items()
         ),
     )
 }

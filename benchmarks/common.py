@@ -1,0 +1,99 @@
+"""What the benchmarks share: the machine's description, fair timing, tables and JSON."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from hrnet_jax.evaluation.tables import format_table
+from hrnet_jax.files import open_atomically
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "timm", "tensorflow-cpu", "tensorflow")
+
+
+def machine() -> dict:
+    """Processor, cores, JAX devices, versions, load before the measurement and the date."""
+    devices = jax.devices()
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "backend": devices[0].platform,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "python": platform.python_version(),
+        **{name: version for name in PACKAGES if (version := _version(name))},
+        "load": round(os.getloadavg()[0], 2),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def interleave(functions: dict[str, Callable], repeats: int, warmup: int = 2) -> dict[str, list]:
+    """Seconds of `repeats` calls of each function, taken in turns: a slow minute hits all alike.
+
+    Each function runs to the end of its work before it returns (`jax.block_until_ready`).
+    """
+    seconds = {name: [] for name in functions}
+    for turn in range(warmup + repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def summary(seconds: list[float]) -> dict:
+    """Median and quartiles in milliseconds, and the number of samples."""
+    low, median, high = (1000 * t for t in _quartiles(seconds))
+    return {"ms": median, "ms_low": low, "ms_high": high, "samples": len(seconds)}
+
+
+def _quartiles(values):
+    if len(values) == 1:
+        return values * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def report(rows: list[dict], columns: dict[str, str], path: Path | None = None) -> None:
+    """Prints the machine and a Markdown table of `rows`; writes both as JSON to `path`.
+
+    `columns` maps a row's keys to the titles above them, in the table's order; a missing value is
+    shown as "-", a float with four digits. The JSON has every key of every row.
+    """
+    described = machine()
+    print(", ".join(f"{key} {value}" for key, value in described.items()))
+    print(
+        format_table(
+            [[_cell(row.get(key)) for key in columns] for row in rows], [*columns.values()]
+        )
+    )
+    if path is not None:
+        with open_atomically(Path(path)) as file:
+            json.dump({"machine": described, "rows": rows}, file, indent=1)
+
+
+def _cell(value):
+    if not isinstance(value, float):
+        return value
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}"

@@ -1,0 +1,65 @@
+"""The two pieces of work that are measured: one forward pass and one training step."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import hrnet_jax
+from hrnet_jax.codecs import UnbiasedCodec
+from hrnet_jax.protocols import STRIDE
+from hrnet_jax.training.state import create_state
+from hrnet_jax.training.step import make_train_step
+
+LANDMARKS = 98
+MODES = ("forward", "train")
+
+
+class Workload(NamedTuple):
+    """`lowered` is ready to compile; `start(compiled)` gives the callable that does it once.
+
+    That callable returns when the work is done.
+    """
+
+    lowered: jax.stages.Lowered
+    start: Callable
+
+
+def workload(mode, name, size, batch, dtype="float32", remat=False) -> Workload:
+    """A forward pass on normalised images, or a training step (Adam) on uint8 images and points.
+
+    The parameters are random and lie on the default device, as do the inputs.
+    """
+    model = hrnet_jax.create_model(name, LANDMARKS, dtype=dtype, init="kaiming", remat=remat)
+    rng = np.random.default_rng(0)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    if mode == "forward":
+        images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
+        lowered = jax.jit(model.apply).lower(variables, images)
+        return Workload(
+            lowered, lambda compiled: lambda: jax.block_until_ready(compiled(variables, images))
+        )
+
+    optimiser = optax.adam(1e-4)
+    data = jax.device_put(
+        {
+            "image": rng.integers(0, 256, (batch, size, size, 3), np.uint8),
+            "points": rng.uniform(0, size / STRIDE, (batch, LANDMARKS, 2)).astype(np.float32),
+            "weights": np.ones((batch, LANDMARKS), np.float32),
+        }
+    )
+    state = create_state(variables, optimiser)
+
+    def start(compiled):
+        def run():
+            nonlocal state  # donated: the step overwrites it
+            state, metrics = compiled(state, data)
+            jax.block_until_ready(metrics)
+
+        return run
+
+    step = make_train_step(model, UnbiasedCodec(1.5), optimiser)
+    return Workload(step.lower(state, data), start)

@@ -1,0 +1,1 @@
+"""ImageNet classification: pictures to classes, with the networks named "*_imagenet"."""

@@ -1,0 +1,55 @@
+"""The default configuration of a classifier: every key that its config file may set."""
+
+import copy
+import dataclasses
+
+from hrnet_jax.classification.preprocessing import Preprocessing, RandomCrop
+
+_DEFAULTS = {
+    "task": "classification",
+    "seed": 0,
+    "model": {
+        "name": "hrnet_w18_imagenet",
+        "num_classes": 1000,
+        "dtype": "float32",  # compute dtype; "bfloat16" keeps parameters in float32
+        "remat": False,  # recompute residual blocks in the backward pass, to save memory
+    },
+    "preprocessing": Preprocessing().to_dict(),
+    "augment": dataclasses.asdict(RandomCrop()),
+    "data": {
+        # "folder": root/train/CLASS/*.JPEG; "tfds:NAME": a TensorFlow data set that was prepared
+        # under root with --file_format=array_record.
+        "source": "folder",
+        "root": "data/imagenet",
+        "train": "train",  # folders under root, or the names of the splits
+        "valid": "val",
+        # A file under root with lines "IMAGE CLASS", for pictures that lie in no folder of their
+        # class: CLASS is the name of a training class, or its number from 0.
+        "valid_labels": "",
+        "workers": 0,  # threads that prepare pictures; 0: one for each processor
+    },
+    "train": {
+        "epochs": 100,
+        "batch_size": 128,  # over all devices
+        "drop_last": False,  # True leaves out the last, smaller batch of an epoch
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 1e-4,  # as PyTorch's SGD: added to the gradient, of every parameter
+        "schedule": "step",  # "step": times gamma at each milestone; "cosine": down to 0
+        "milestones": (30, 60, 90),  # epochs, 0-based
+        "gamma": 0.1,
+        "warmup_epochs": 0.0,  # linear, before the schedule; or in steps:
+        "warmup_steps": 0,
+        "warmup_start": 0.0,  # the fraction of learning_rate that it starts from
+        "log_every": 10,  # steps
+        "checkpoint_epochs": 1,
+        "eval_epochs": 1,
+    },
+    "eval": {"batch_size": 32},
+}
+
+
+def default_config() -> dict:
+    """Returns a fresh copy of the defaults: the official ImageNet recipe of HRNet-W18."""
+    return copy.deepcopy(_DEFAULTS)

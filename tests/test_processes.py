@@ -9,8 +9,11 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
+from hrnet_jax.training.checkpoints import load_workdir
 from tests import tiny
 
 STEPS, FACES = 6, 24  # of an epoch
@@ -129,6 +132,9 @@ def test_two_processes_end_as_one(tmp_path, start):
     assert statuses == [143, 143], texts
     (saved,) = {text.split("SIGTERM: saved step ")[1].split()[0] for text in texts}
     assert int(saved) > 2 * STEPS and (two / "checkpoints" / saved).is_dir()
+    variables, metadata = load_workdir(two)  # here, where those devices are not
+    assert metadata["provenance"]["step"] in scores(two)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
     for job in (alone, train(two, 1)):
         statuses, texts = job.wait()

@@ -14,7 +14,7 @@ from hrnet_jax.evaluation.evaluate import predict_records
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.training.parallel import Devices
+from hrnet_jax.training.parallel import Devices, several_steps
 from hrnet_jax.training.state import create_state
 from hrnet_jax.training.step import make_train_step
 from tests import tiny
@@ -140,6 +140,28 @@ def test_devices_send_each_other_gradients_only(devices, network, mode, accumula
     else:  # means and variances forward, and the gradients of both backward
         assert size["params"] < sent <= size["params"] + 2 * size["batch_stats"] + loss
     print(mode, accumulate, len(found), sent, size)
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_batches_made_from_data_on_the_devices(devices, network, mode):
+    """`prepare` makes the batch of all devices in both modes, and each takes its rows of it."""
+    model, variables = network
+    optimiser = optax.sgd(0.1)
+    data = devices.replicate(jax.tree.map(lambda *x: np.stack(x), *batches(2)))
+
+    def prepare(data, step):
+        return jax.tree.map(lambda x: x[step], data)
+
+    options = {"mesh": devices.mesh, "mode": mode}
+    fed = make_train_step(model, CODEC, optimiser, **options)
+    resident = make_train_step(model, CODEC, optimiser, prepare=prepare, **options)
+    call = several_steps(resident, 2, resident=True)
+    state, other = (devices.replicate(create_state(variables, optimiser)) for _ in range(2))
+    for batch in batches(2):
+        state, _ = fed(state, devices.split(batch))
+    hlo = call.lower(other, data, 2).compile().as_text()
+    assert {collective.kind for collective in read_collectives(hlo)} == {"all-reduce"}
+    assert_close(state, call(other, data, 2)[0])
 
 
 def test_evaluation_on_a_number_of_faces_that_does_not_divide(devices, network, tmp_path):

@@ -3,14 +3,19 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
+from hrnet_jax.cli import run
+from hrnet_jax.training.checkpoints import load_workdir
 from tests import tiny
 
 STEPS, FACES = 6, 24  # of an epoch
@@ -129,6 +134,9 @@ def test_two_processes_end_as_one(tmp_path, start):
     assert statuses == [143, 143], texts
     (saved,) = {text.split("SIGTERM: saved step ")[1].split()[0] for text in texts}
     assert int(saved) > 2 * STEPS and (two / "checkpoints" / saved).is_dir()
+    variables, metadata = load_workdir(two)  # here, where those devices are not
+    assert metadata["provenance"]["step"] in scores(two)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
     for job in (alone, train(two, 1)):
         statuses, texts = job.wait()
@@ -145,3 +153,17 @@ def test_two_processes_end_as_one(tmp_path, start):
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["nme"] == pytest.approx(min(scores(one).values()), rel=1e-9)
     assert metrics["count"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--process=1"], "--coordinator, --processes and --process need --distributed too"),
+        (["--distributed"], "cannot join the other processes: .* give --coordinator=HOST:PORT"),
+    ],
+)
+def test_processes_that_cannot_meet(capsys, tmp_path, arguments, says):
+    workdir = tmp_path / "run"
+    command = ["--config=configs/300w_small.py", f"--workdir={workdir}", *arguments]
+    assert run("train", command) == 2
+    assert re.search(says, capsys.readouterr().err) and not workdir.exists()

@@ -116,8 +116,10 @@ def check(config, arguments) -> None:
     if bool(arguments.predictions) == bool(config and arguments.checkpoint):
         raise HRNetError("give --config and --checkpoint, or --predictions, --truth, --scheme")
     if arguments.predictions:
-        if config or arguments.checkpoint or arguments.flip_test:
-            raise HRNetError("--predictions goes without --config, --checkpoint and --flip-test")
+        if config or arguments.checkpoint or arguments.flip_test or arguments.distributed:
+            raise HRNetError(
+                "--predictions goes without --config, --checkpoint, --flip-test and --distributed"
+            )
         if arguments.box != "landmarks" or arguments.box_jitter:
             raise HRNetError(
                 "--predictions goes without --box and --box-jitter: its points are made already"

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
@@ -97,17 +98,20 @@ class TrainCheckpoints:
     def load(self, step: int, like=None):
         """The state of a step: with the structure, dtypes and shardings of `like` where given.
 
-        Without it, a dictionary of the state's fields, with trees of plain dictionaries and lists.
+        Without it, a dictionary of the state's fields: trees of plain dictionaries and lists with
+        NumPy arrays, whatever devices they were saved on.
         """
-        abstract = None
-        if like is not None:
-            abstract = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-                _present(like),
-            )
         with _quiet():
             try:
-                fields = self._checkpointer.load(step, abstract)
+                if like is None:
+                    saved = self._checkpointer.metadata(step).metadata
+                    wanted = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
+                else:
+                    wanted = jax.tree.map(
+                        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+                        _present(like),
+                    )
+                fields = self._checkpointer.load(step, wanted)
             except Exception as error:
                 raise self._damaged(step, error) from error
         return fields if like is None else like.replace(**fields)
@@ -136,7 +140,7 @@ def _first_line(error):
 def load_workdir(workdir: Path) -> tuple[dict, dict]:
     """The best checkpoint of a training workdir (the latest, if none was evaluated).
 
-    Returns (variables, metadata): NumPy-convertible trees {"params", "batch_stats"} (their moving
+    Returns (variables, metadata): trees of NumPy arrays {"params", "batch_stats"} (their moving
     average, where the run kept one), and what `train` wrote about the run, with the step and its
     metric added to its provenance.
     """

@@ -4,11 +4,13 @@ python -m benchmarks.end_to_end --config=configs/300w_w18_device.py --rows=threa
 
 Every row trains on the config's training faces: "device" from crops in device memory, the others
 with `data.loader` of that name. "step" is the training step alone, on one batch that stays on the
-device; a row's utilisation is its images/s as a share of that. The network is as initialised, and
-nothing is evaluated or saved. TensorFlow is imported for the row "tfdata" only.
+device; a row's utilisation is its images/s as a share of that. Calls of the compiled program are
+those of the training loop, `train.steps_per_call` steps each. Only the row "tfdata" imports
+TensorFlow.
 """
 
 import argparse
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -26,7 +28,7 @@ from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.loop import build_model, initial_variables
 from hrnet_jax.training.losses import get_loss
-from hrnet_jax.training.parallel import Devices
+from hrnet_jax.training.parallel import Devices, feed, several_steps
 from hrnet_jax.training.state import create_optimiser, create_state
 from hrnet_jax.training.step import make_train_step
 
@@ -37,6 +39,7 @@ COLUMNS = {
     "ms": "median ms a step",
     "ms_low": "25 %",
     "ms_high": "75 %",
+    "cache_gib": "crops, GiB",
 }
 
 
@@ -56,49 +59,60 @@ class Training:
             config.seed,
         )
         self.model = build_model(config, self.scheme)
-        self.variables, _ = initial_variables(config, self.model, self.protocol)
+        # On the host: what a row trains is donated to its steps.
+        self.variables = jax.device_get(initial_variables(config, self.model, self.protocol)[0])
 
-    def runner(self, row: str, steps: int):
-        """A callable that trains `steps` more steps with that row's batches, to their end."""
-        prepare, data = self._data(row)
+    @functools.cached_property
+    def device_batches(self) -> DeviceBatches:
+        return DeviceBatches(*self.faces, drop_last=True, mesh=self.devices.mesh)
+
+    def runner(self, row: str, calls: int):
+        """A callable that makes `calls` more calls of the training steps, to their end."""
+        per_call = self.config.train.steps_per_call
+        resident = row in ("step", "device")
         optimiser = create_optimiser(self.config, steps_per_epoch=1000)
-        loss = get_loss(self.config.train.loss, self.protocol.codec)
-        mesh = self.devices.mesh
         step = make_train_step(
-            self.model, self.protocol.codec, optimiser, loss, prepare=prepare, mesh=mesh
+            self.model,
+            self.protocol.codec,
+            optimiser,
+            get_loss(self.config.train.loss, self.protocol.codec),
+            prepare=self.device_batches.batch if row == "device" else None,
+            mesh=self.devices.mesh,
         )
+        train = several_steps(step, per_call, resident)
         state = self.devices.replicate(create_state(self.variables, optimiser))
+        data = self._data(row, per_call)
 
         def run():
             nonlocal state  # donated: the step overwrites it
-            for batch in itertools.islice(data, steps):
-                state, metrics = step(state, batch)
+            for count, batch in itertools.islice(data, calls):
+                state, metrics = train(state, batch, count)
             jax.block_until_ready((state, metrics))
 
         return run
 
-    def _data(self, row):
-        """What the step is called with, again and again; and what makes batches in it."""
+    def _data(self, row, per_call):
+        """(count, data) of every call, as in the training loop."""
         if row == "device":
-            batches = DeviceBatches(*self.faces, drop_last=True, mesh=self.devices.mesh)
-            return batches.batch, itertools.repeat(batches.cache)
+            return itertools.repeat((per_call, self.device_batches.cache))
         batches = pipeline.TrainBatches(*self.faces, drop_last=True)
         if row == "step":
-            return None, itertools.repeat(self.devices.split(batches(0)))
-        workers = self.config.data.workers
-        ahead = pipeline.iterate(row, batches, 0, sys.maxsize, workers)
-        return None, map(self.devices.split, ahead)
+            return itertools.repeat((per_call, self.devices.split(batches(0))))
+        ahead = pipeline.iterate(row, batches, 0, sys.maxsize, self.config.data.workers)
+        return feed(ahead, itertools.repeat(per_call), self.devices, per_call)
 
 
-def measure(config, rows: list[str], steps: int, repeats: int) -> list[dict]:
+def measure(config, rows: list[str], calls: int, repeats: int) -> list[dict]:
     """A table row for "step" and each of `rows`, one after the other."""
     training, table = Training(config), []
     for row in ["step", *rows]:
-        run = training.runner(row, steps)
-        taken = summary(interleave({row: run}, repeats)[row])
+        taken = summary(interleave({row: training.runner(row, calls)}, repeats)[row])
+        steps = calls * config.train.steps_per_call
         line = {"row": row, **{key: taken[key] / steps for key in ("ms", "ms_low", "ms_high")}}
         line["images_per_s"] = 1000 * config.train.batch_size / line["ms"]
         line["utilisation"] = 100 * line["images_per_s"] / (table or [line])[0]["images_per_s"]
+        if row == "device":
+            line["cache_gib"] = training.device_batches.nbytes / 2**30
         table.append(line | {"repeats": repeats, "steps_per_repeat": steps})
     return table
 
@@ -107,11 +121,11 @@ def main():
     config, rest = split_config(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", default="threads,tfdata,device", help="comma-separated")
-    parser.add_argument("--steps", type=int, default=50, help="training steps a sample")
+    parser.add_argument("--calls", type=int, default=10, help="of train.steps_per_call, a sample")
     parser.add_argument("--repeats", type=int, default=7, help="samples")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(rest)
-    rows = measure(config, arguments.rows.split(","), arguments.steps, arguments.repeats)
+    rows = measure(config, arguments.rows.split(","), arguments.calls, arguments.repeats)
     print(f"{config.model.name}, {config.protocol.input_size} px, batch {config.train.batch_size}")
     report(rows, COLUMNS, arguments.json)
 

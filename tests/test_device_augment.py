@@ -14,8 +14,7 @@ from hrnet_jax.data.augment import RECIPES, Augmentation
 from hrnet_jax.data.device_augment import (
     PixelDraw,
     apply_pixels,
-    draw_geometry,
-    draw_pixels,
+    draw_sample,
     reach,
 )
 
@@ -33,15 +32,22 @@ PIXELS = dataclasses.replace(
 
 
 @functools.cache
+def draws(recipe):
+    """(Draw as a dictionary, PixelDraw) of every key, as NumPy arrays."""
+
+    def one(key):
+        geometry, pixels = draw_sample(recipe, key, SIZE)
+        return vars(geometry), pixels
+
+    return jax.device_get(jax.jit(jax.vmap(one))(KEYS))
+
+
 def geometry_draws(recipe):
-    draw = jax.jit(jax.vmap(lambda key: vars(draw_geometry(recipe, jax.random.fold_in(key, 0)))))
-    return {name: np.asarray(values) for name, values in draw(KEYS).items()}
+    return draws(recipe)[0]
 
 
-@functools.cache
 def pixel_draws(recipe):
-    draw = jax.jit(jax.vmap(lambda key: draw_pixels(recipe, jax.random.fold_in(key, 1), SIZE)))
-    return jax.tree.map(np.asarray, draw(KEYS))
+    return draws(recipe)[1]
 
 
 def same_distribution(ours, theirs):

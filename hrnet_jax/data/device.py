@@ -15,14 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnet_jax.data.augment import Augmentation
-from hrnet_jax.data.device_augment import (
-    apply_pixels,
-    draw_geometry,
-    draw_pixels,
-    place_points,
-    warp,
-)
+from hrnet_jax.data.augment import Augmentation, Draw
+from hrnet_jax.data.device_augment import apply_pixels, draw_sample, place_points, warp
 from hrnet_jax.data.loose import crop_size, make_crops, shapes, stored_crops
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
@@ -122,8 +116,9 @@ class DeviceBatches:
     def rows(self, step) -> tuple[jax.Array, jax.Array]:
         """The epoch of a step and the rows of `records` in its batch."""
         epoch, position = jnp.divmod(step, self.steps_per_epoch)
-        key = jax.random.fold_in(self._key(0), epoch)
-        order = jax.random.permutation(key, jnp.arange(len(self.records), dtype=jnp.int32))
+        count = len(self.records)
+        key = self._key(epoch, count)  # a row that no sample has
+        order = jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32))
         rows = jax.lax.dynamic_slice_in_dim(order, position * self.batch_size, self.batch_size)
         if self.mesh is not None:  # every device cuts the crops of its own rows
             rows = jax.lax.with_sharding_constraint(
@@ -133,15 +128,15 @@ class DeviceBatches:
 
     def sample(self, cache: dict[str, jax.Array], epoch, row) -> dict[str, jax.Array]:
         """One augmented sample: the same for the same (seed, epoch, row)."""
-        key = jax.random.fold_in(jax.random.fold_in(self._key(1), epoch), row)
-        geometry, pixels = jax.random.split(key)
         face = {name: array[row] for name, array in cache.items()}
-        draw = draw_geometry(self.augmentation, geometry)
-        image, points, weights = self.place(face, draw)
-        image = apply_pixels(image, draw_pixels(self.augmentation, pixels, image.shape[0]))
-        return {"image": image, "points": points, "weights": weights}
+        size = self.protocol.input_size
+        geometry, pixels = draw_sample(self.augmentation, self._key(epoch, row), size)
+        image, points, weights = self.place(face, geometry)
+        return {"image": apply_pixels(image, pixels), "points": points, "weights": weights}
 
-    def place(self, face: dict[str, jax.Array], draw) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def place(
+        self, face: dict[str, jax.Array], draw: Draw
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The crop, points and weights of a row of the cache, as a `Draw` places them."""
         protocol = self.protocol
         permutation = jnp.asarray(self.flip_permutation)
@@ -164,8 +159,8 @@ class DeviceBatches:
         points = jnp.where(weights[:, None] > 0, points + protocol.index_offset, 0.0)
         return image, points, weights
 
-    def _key(self, purpose):
-        return jax.random.fold_in(jax.random.key(self.seed), purpose)
+    def _key(self, epoch, row):
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), epoch), row)
 
 
 def check_memory(needed: int, devices) -> None:

@@ -5,16 +5,20 @@ distributions but draws of its own: JAX's generators are not NumPy's. A face is 
 offsets from the box's centre in sides of the padded box, so that no image size is needed to flip.
 """
 
+import functools
+from collections.abc import Iterator
 from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.ndimage import map_coordinates
 from jax.scipy.special import ndtri
 
 from hrnet_jax.data.augment import Augmentation, Draw
 
+_NUMBERS = 7 + 16  # of `draw_geometry` and `draw_pixels`
 _EXACT = jax.lax.Precision.HIGHEST  # else TPUs and some GPUs round the factors of a product
 
 
@@ -40,9 +44,12 @@ class PixelDraw(NamedTuple):
     paint: jax.Array | None
 
 
-def _numbers(key, count):
-    """Uniform ones in [0, 1): drawn at once, which compiles and runs faster than one by one."""
-    return iter(jax.random.uniform(key, (count,), jnp.float32))
+def draw_sample(augmentation: Augmentation, key, size: int) -> tuple[Draw, PixelDraw]:
+    """One draw of everything, for a crop of `size` pixels."""
+    # All numbers at once: a generator for each would take longer to compile and to run.
+    numbers = iter(jax.random.uniform(key, (_NUMBERS,), jnp.float32))
+    geometry = draw_geometry(augmentation, numbers)
+    return geometry, draw_pixels(augmentation, numbers, size)
 
 
 def _between(number, low, high):
@@ -58,9 +65,12 @@ def _spread(distribution, number, center, width, limit):
     return center + width * ndtri(_between(number, *(NormalDist().cdf(end) for end in (-1, 1))))
 
 
-def draw_geometry(augmentation: Augmentation, key) -> Draw:
-    """What `Augmentation.draw` draws, as float32 scalars (translation: (2,), flip: bool)."""
-    a, u = augmentation, _numbers(key, 7)
+def draw_geometry(augmentation: Augmentation, numbers: Iterator) -> Draw:
+    """What `Augmentation.draw` draws, as float32 scalars (translation: (2,), flip: bool).
+
+    Takes 7 uniform numbers of [0, 1).
+    """
+    a, u = augmentation, numbers
     rotation = _spread(a.distribution, next(u), 0.0, a.rotation, limit=2)
     shift = jnp.stack([_between(next(u), -a.translation, a.translation) for _ in "xy"])
     return Draw(
@@ -71,9 +81,12 @@ def draw_geometry(augmentation: Augmentation, key) -> Draw:
     )
 
 
-def draw_pixels(augmentation: Augmentation, key, size: int) -> PixelDraw:
-    """What `Augmentation.apply_pixels` draws for a crop of `size` pixels."""
-    a, u = augmentation, _numbers(key, 16)
+def draw_pixels(augmentation: Augmentation, numbers: Iterator, size: int) -> PixelDraw:
+    """What `Augmentation.apply_pixels` draws for a crop of `size` pixels.
+
+    Takes 16 uniform numbers of [0, 1).
+    """
+    a, u = augmentation, numbers
     contrast = _between(next(u), 1 - a.contrast, 1 + a.contrast)
     brightness = _between(next(u), -255 * a.brightness, 255 * a.brightness)
     colour = jnp.stack([_between(next(u), 1 - a.colour, 1 + a.colour) for _ in "rgb"])
@@ -117,7 +130,7 @@ def place_points(offsets, draw: Draw, permutation, padding: float, size: int):
 
     Args:
       offsets: float32 (L, 2), from the box's centre, in padded box sides.
-      draw: of `draw_geometry`.
+      draw: as `draw_geometry` gives it.
       permutation: int (L,), `Scheme.flip_permutation`.
       padding: of the box, in whose unpadded sides the draw's translation is.
       size: side of the frame that the points are wanted in (the heatmap's, the crop's).
@@ -137,13 +150,13 @@ def place_points(offsets, draw: Draw, permutation, padding: float, size: int):
 def warp(image, anchor, side, draw: Draw, padding: float, size: int, flip_shift, center: float):
     """The crop that the draw makes of a stored picture: one bilinear warp.
 
-    A gather: fast on CPUs and GPUs; how fast on a TPU is not measured.
+    A gather of four pixels for each; measured on CPUs only, and TPUs are known to gather slowly.
 
     Args:
       image: uint8 (3, R, R).
       anchor: float32 (2,), (x, y) of the box's centre in it; its pixel k lies at k.
       side: float32, of the padded box, in pixels of `image`.
-      draw: of `draw_geometry`.
+      draw: as `draw_geometry` gives it.
       padding: as for `place_points`.
       size: side of the crop.
       flip_shift: float32; a mirrored picture is that of the box that many pixels of `image` to the
@@ -162,8 +175,8 @@ def warp(image, anchor, side, draw: Draw, padding: float, size: int, flip_shift,
     down = side * (sin * x + cos * y + shift[1])
     across = jnp.where(draw.flip, -across - flip_shift, across)
     places = [anchor[1] + down, anchor[0] + across]
-    planes = [jax.scipy.ndimage.map_coordinates(plane, places, order=1) for plane in image]
-    return jnp.stack(planes, axis=-1)
+    warp_plane = functools.partial(map_coordinates, coordinates=places, order=1)
+    return jax.vmap(warp_plane, out_axes=-1)(image)
 
 
 def apply_pixels(image, draw: PixelDraw):

@@ -1,7 +1,7 @@
 """Training step and inference against PyTorch, measured in turns in one run.
 
 python -m benchmarks.torch_compare --mode=forward --batch=8 --variants=channels_last
-python -m benchmarks.torch_compare --mode=train --batch=16,64,256 --dtype=bfloat16 --json=runs/gpu_train.json
+python -m benchmarks.torch_compare --mode=train --batch=16,256 --dtype=bfloat16 --json=gpu.json
 
 PyTorch variants: "eager" (NCHW), "channels_last", "amp" (channels_last under autocast to bfloat16),
 "compile" and "amp_compile" (the same with torch.compile), "timm" (timm's HRNet backbone,

@@ -30,7 +30,7 @@ COLUMNS = {
     "images_per_s": "images/s",
     "ratio": "hrnet_jax / this",
     "processor_ms": "processor ms",
-    "processor_ratio": "hrnet_jax / this",
+    "processor_ratio": "hrnet_jax / this ",
 }
 
 
@@ -96,6 +96,9 @@ def measure(arguments, mode, batch):
     compiled = work.lowered.compile()
     counted = counts(compiled)
     functions = {"hrnet_jax": work.start(compiled)}
+    if mode == "forward":
+        folded = workload("folded", arguments.model, arguments.size, batch, arguments.dtype)
+        functions["hrnet_jax, folded"] = folded.start(folded.lowered.compile())
     for variant in arguments.variants:
         try:
             function = torch_function(variant, mode, arguments.model, arguments.size, batch)
@@ -110,12 +113,14 @@ def measure(arguments, mode, batch):
     for variant, taken in samples.items():
         row = {"mode": mode, "batch": batch, "variant": variant, **summary(taken)}
         row["dtype"] = "bfloat16" if variant.startswith("amp") else "float32"
+        if variant.startswith("hrnet_jax"):
+            row["dtype"] = arguments.dtype
         row["ratio"] = ours["ms"] / row["ms"]
         row["processor_ratio"] = ours["processor_ms"] / row["processor_ms"]
         row["images_per_s"] = 1000 * batch / row["ms"]
         row["samples"] = [sample._asdict() for sample in taken]
         rows.append(row)
-    rows[0] |= {"dtype": arguments.dtype, **counted}
+    rows[0] |= counted
     return rows + floors(arguments, mode, batch, counted, ours["ms"])
 
 

@@ -65,13 +65,13 @@ def _conv3x3_jvp(primals, tangents):
 def _as_products(x, kernel):
     """The convolution as matrix products; what counts is its transpose, the weight gradient.
 
-    The side with fewer channels is shifted along the rows' direction and laid side by side, because
-    each shift is a copy. Transposed: for input rows shifted by i, dkernel[i] = x_i^T g3, where g3
-    are three copies of the gradient, shifted along W.
+    Every shift of one side against the other is a copy, so the side with fewer channels is shifted
+    along W and its copies lie side by side. Transposed, for features <= channels: g3 are three
+    shifted copies of the gradient, x_i the image shifted by i rows, and dkernel[i] = x_i^T g3.
     """
     channels, features = kernel.shape[2:]
     size = x.shape[1:3]
-    if features <= channels:  # shift the output
+    if features <= channels:
         rows = kernel.transpose(0, 2, 1, 3).reshape(3, channels, 3 * features)
         y = sum(_flat(_shift(x, i - 1, axis=1)) @ rows[i] for i in range(3))
         thirds = lax.split(y.reshape(-1, *size, 3 * features), [features] * 3, axis=3)

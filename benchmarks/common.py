@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -48,25 +49,42 @@ def _version(name):
         return None
 
 
-def interleave(functions: dict[str, Callable], repeats: int, warmup: int = 2) -> dict[str, list]:
-    """Seconds of `repeats` calls of each function, taken in turns: a slow minute hits all alike.
+class Sample(NamedTuple):
+    """Seconds of one call: wall time, and processor time of all its threads."""
+
+    wall: float
+    processor: float
+
+
+def interleave(
+    functions: dict[str, Callable], repeats: int, warmup: int = 2
+) -> dict[str, list[Sample]]:
+    """Times of `repeats` calls of each function, taken in turns: a slow minute hits all alike.
 
     Each function runs to the end of its work before it returns (`jax.block_until_ready`).
     """
-    seconds = {name: [] for name in functions}
+    samples = {name: [] for name in functions}
     for turn in range(warmup + repeats):
         for name, function in functions.items():
-            start = time.perf_counter()
+            wall, processor = time.perf_counter(), time.process_time()
             function()
+            sample = Sample(time.perf_counter() - wall, time.process_time() - processor)
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+                samples[name].append(sample)
+    return samples
 
 
-def summary(seconds: list[float]) -> dict:
-    """Median and quartiles in milliseconds, and the number of samples."""
-    low, median, high = (1000 * t for t in _quartiles(seconds))
-    return {"ms": median, "ms_low": low, "ms_high": high, "samples": len(seconds)}
+def summary(samples: list[Sample]) -> dict:
+    """Median and quartiles in milliseconds, the median processor time, the number of samples."""
+    low, median, high = (1000 * t for t in _quartiles([sample.wall for sample in samples]))
+    processor = 1000 * statistics.median(sample.processor for sample in samples)
+    return {
+        "ms": median,
+        "ms_low": low,
+        "ms_high": high,
+        "processor_ms": processor,
+        "samples": len(samples),
+    }
 
 
 def _quartiles(values):

@@ -1,6 +1,6 @@
 """Where the time of a training step or forward pass goes, by kind of operation.
 
-python -m benchmarks.profile_step --mode=train --batch=8 --json=runs/profile.json
+python -m benchmarks.profile_step --mode=train --model=hrnetv2_w18 --batch=8
 
 Every operation of the compiled program is timed by `jax.profiler` over a few runs. Counted is the
 shortest time of each (robust where other work shares the processor), on the thread that runs it;

@@ -14,17 +14,10 @@ import argparse
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 
-import hrnet_jax
 from benchmarks.common import interleave, report, summary
-from hrnet_jax.codecs import UnbiasedCodec
-from hrnet_jax.training.state import create_state
-from hrnet_jax.training.step import make_train_step
+from benchmarks.workloads import LANDMARKS, workload
 
-LANDMARKS = 98
 VARIANTS = ("eager", "channels_last", "amp", "compile", "amp_compile", "timm")
 COLUMNS = {
     "mode": "mode",
@@ -36,36 +29,9 @@ COLUMNS = {
     "ms_high": "75 %",
     "images_per_s": "images/s",
     "ratio": "hrnet_jax / this",
+    "processor_ms": "processor ms",
+    "processor_ratio": "hrnet_jax / this ",
 }
-
-
-def jax_function(mode, name, size, batch, dtype):
-    """A callable that runs one step or one forward pass to its end, and what XLA counted."""
-    model = hrnet_jax.create_model(name, LANDMARKS, dtype=dtype, init="kaiming")
-    rng = np.random.default_rng(0)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    if mode == "forward":
-        images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
-        compiled = jax.jit(model.apply).lower(variables, images).compile()
-        return lambda: jax.block_until_ready(compiled(variables, images)), counts(compiled)
-    optimiser = optax.adam(1e-4)
-    step = make_train_step(model, UnbiasedCodec(1.5), optimiser)
-    state = create_state(variables, optimiser)
-    data = jax.device_put(
-        {
-            "image": rng.integers(0, 256, (batch, size, size, 3), np.uint8),
-            "points": rng.uniform(0, size / 4, (batch, LANDMARKS, 2)).astype(np.float32),
-            "weights": np.ones((batch, LANDMARKS), np.float32),
-        }
-    )
-    compiled = step.lower(state, data).compile()
-
-    def run():
-        nonlocal state
-        state, metrics = compiled(state, data)
-        jax.block_until_ready(metrics)
-
-    return run, counts(compiled)
 
 
 def counts(compiled):
@@ -126,10 +92,13 @@ def torch_function(variant, mode, name, size, batch):
 
 def measure(arguments, mode, batch):
     """Rows of one table: ours first, then each PyTorch variant that runs."""
-    run, counted = jax_function(
-        mode, arguments.model, arguments.size, batch, jnp.dtype(arguments.dtype)
-    )
-    functions = {"hrnet_jax": run}
+    work = workload(mode, arguments.model, arguments.size, batch, arguments.dtype)
+    compiled = work.lowered.compile()
+    counted = counts(compiled)
+    functions = {"hrnet_jax": work.start(compiled)}
+    if mode == "forward":
+        folded = workload("folded", arguments.model, arguments.size, batch, arguments.dtype)
+        functions["hrnet_jax, folded"] = folded.start(folded.lowered.compile())
     for variant in arguments.variants:
         try:
             function = torch_function(variant, mode, arguments.model, arguments.size, batch)
@@ -138,18 +107,21 @@ def measure(arguments, mode, batch):
             print(f"{variant}: left out ({type(error).__name__}: {str(error).splitlines()[0]})")
             continue
         functions[variant] = function
-    seconds = interleave(functions, arguments.repeats)
-    ours = summary(seconds["hrnet_jax"])["ms"]
+    samples = interleave(functions, arguments.repeats)
+    ours = summary(samples["hrnet_jax"])
     rows = []
-    for variant, samples in seconds.items():
-        row = {"mode": mode, "batch": batch, "variant": variant, **summary(samples)}
+    for variant, taken in samples.items():
+        row = {"mode": mode, "batch": batch, "variant": variant, **summary(taken)}
         row["dtype"] = "bfloat16" if variant.startswith("amp") else "float32"
-        row["ratio"] = ours / row["ms"]
+        if variant.startswith("hrnet_jax"):
+            row["dtype"] = arguments.dtype
+        row["ratio"] = ours["ms"] / row["ms"]
+        row["processor_ratio"] = ours["processor_ms"] / row["processor_ms"]
         row["images_per_s"] = 1000 * batch / row["ms"]
-        row["seconds"] = samples
+        row["samples"] = [sample._asdict() for sample in taken]
         rows.append(row)
-    rows[0] |= {"dtype": arguments.dtype, **counted}
-    return rows + floors(arguments, mode, batch, counted, ours)
+    rows[0] |= counted
+    return rows + floors(arguments, mode, batch, counted, ours["ms"])
 
 
 def floors(arguments, mode, batch, counted, ours):

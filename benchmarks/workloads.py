@@ -1,4 +1,4 @@
-"""The two pieces of work that are measured: one forward pass and one training step."""
+"""The work that is measured: one forward pass or one training step."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,12 +10,13 @@ import optax
 
 import hrnet_jax
 from hrnet_jax.codecs import UnbiasedCodec
+from hrnet_jax.models.fold import fold
 from hrnet_jax.protocols import STRIDE
 from hrnet_jax.training.state import create_state
 from hrnet_jax.training.step import make_train_step
 
 LANDMARKS = 98
-MODES = ("forward", "train")
+MODES = ("forward", "folded", "train")
 
 
 class Workload(NamedTuple):
@@ -31,12 +32,15 @@ class Workload(NamedTuple):
 def workload(mode, name, size, batch, dtype="float32", remat=False) -> Workload:
     """A forward pass on normalised images, or a training step (Adam) on uint8 images and points.
 
-    The parameters are random and lie on the default device, as do the inputs.
+    "folded" is the forward pass with batch normalisation folded into the convolutions. The
+    parameters are random and lie on the default device, as do the inputs.
     """
     model = hrnet_jax.create_model(name, LANDMARKS, dtype=dtype, init="kaiming", remat=remat)
     rng = np.random.default_rng(0)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    if mode == "forward":
+    if mode != "train":
+        if mode == "folded":
+            model, variables = fold(model, variables)
         images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
         lowered = jax.jit(model.apply).lower(variables, images)
         return Workload(

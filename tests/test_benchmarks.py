@@ -1,0 +1,83 @@
+"""The benchmarks' own arithmetic: timing, tables, the reading of compiled programs, scaling."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import common, profile_step, scaling
+
+
+def test_functions_take_turns():
+    calls = []
+    samples = common.interleave(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=1
+    )
+    assert calls == ["a", "b"] * 4
+    assert [len(taken) for taken in samples.values()] == [3, 3]
+
+
+def test_summary_is_in_milliseconds():
+    samples = [common.Sample(wall, 2 * wall) for wall in (0.004, 0.001, 0.003, 0.002, 0.005)]
+    summary = common.summary(samples)
+    assert summary == pytest.approx(
+        {"ms": 3, "ms_low": 2, "ms_high": 4, "processor_ms": 6, "samples": 5}
+    )
+    assert common.summary(samples[:1])["ms_low"] == pytest.approx(4)
+
+
+def test_report_prints_a_table_and_writes_every_key(tmp_path, capsys):
+    rows = [{"name": "a", "ms": 1.23456, "more": [1]}, {"name": "b", "ms": 12345.6}]
+    common.report(rows, {"name": "what", "ms": "ms", "none": "?"}, tmp_path / "r.json")
+    described, *table = capsys.readouterr().out.splitlines()
+    assert "processor" in described and "jax" in described
+    assert table == [
+        "| what |    ms |   ? |",
+        "| ---- | ----: | --: |",
+        "| a    | 1.235 |   - |",
+        "| b    | 12346 |   - |",
+    ]
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["rows"] == rows
+    assert written["machine"]["backend"] == jax.default_backend()
+
+
+def test_operations_are_told_by_kind():
+    """The gradient of a convolution and a mean: forward, weight gradient and reduction appear."""
+
+    def loss(kernel, x):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.tanh(y).var()
+
+    kernel, x = jnp.ones((3, 3, 4, 4)), jnp.ones((2, 16, 16, 4))
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(kernel, x).compile()
+    kinds = profile_step.operation_kinds(compiled.as_text())
+    found = {kind for kind, _ in kinds.values()}
+    assert {"convolution, forward", "convolution, weight gradient", "reduction"} <= found
+    times = profile_step.operation_times(
+        lambda: jax.block_until_ready(compiled(kernel, x)), steps=1
+    )
+    assert times and set(times) <= set(kinds)
+
+
+RING = scaling.Network(island=8, inside=100e9, between=10e9, hop=1e-6)
+
+
+def test_ring_moves_twice_the_bytes():
+    assert scaling.all_reduce_seconds(1e9, 1, RING) == 0
+    assert scaling.all_reduce_seconds(1e9, 2, RING) == pytest.approx(0.01)
+    inside = 2 * 7 / 8 * 0.01
+    assert scaling.all_reduce_seconds(1e9, 8, RING) == pytest.approx(inside)
+    between = 2 * (1 / 2) * (1e9 / 8) / 10e9
+    assert scaling.all_reduce_seconds(1e9, 16, RING) == pytest.approx(inside + between)
+
+
+def test_efficiency_is_whole_where_nothing_waits():
+    step, efficiency = scaling.predict(0.1, 10**7, 8, RING, overlap=1.0, syncs=0)
+    assert (step, efficiency) == (0.1, 1.0)
+    slower, lower = scaling.predict(0.1, 10**7, 8, RING, overlap=0.0, syncs=1000)
+    assert slower == pytest.approx(0.1 + 7e-4 + 6e-6 + 1000 * 6e-6, rel=1e-2)
+    assert lower == pytest.approx(0.1 / slower)

@@ -1,11 +1,29 @@
 """Fixtures that several test modules share."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config):
+    """One compilation cache for all workers and for the processes that tests start."""
+    if CACHE not in os.environ:
+        os.environ[CACHE] = config.own_cache = tempfile.mkdtemp(prefix="hrnet_jax_tests_")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "own_cache"):
+        shutil.rmtree(config.own_cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

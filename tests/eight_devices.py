@@ -46,9 +46,9 @@ def batches(count):
         }
 
 
-def assert_close(a, b):
+def assert_close(a, b, **tolerance):
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(left, right, **CLOSE)
+        np.testing.assert_allclose(left, right, **(tolerance or CLOSE))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -161,7 +161,8 @@ def test_batches_made_from_data_on_the_devices(devices, network, mode):
         state, _ = fed(state, devices.split(batch))
     hlo = call.lower(other, data, 2).compile().as_text()
     assert {collective.kind for collective in read_collectives(hlo)} == {"all-reduce"}
-    assert_close(state, call(other, data, 2)[0])
+    # the targets are float32, and the two programs round them differently
+    assert_close(state, call(other, data, 2)[0], rtol=1e-5, atol=1e-8)
 
 
 def test_evaluation_on_a_number_of_faces_that_does_not_divide(devices, network, tmp_path):

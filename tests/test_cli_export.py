@@ -55,7 +55,7 @@ def test_demo_ends_with_a_table_and_a_picture(tmp_path, capsys):
     status = cli.main(["demo", f"--config={config}", f"--workdir={tmp_path / 'run'}"])
     out = capsys.readouterr().out
     assert status == 0
-    assert "mean shape in the landmark box" in out and f"{tiny.MODEL}, 1 epochs" in out
+    assert "mean shape in the landmark box" in out and f"{tiny.PLAIN}, 1 epochs" in out
     assert (tmp_path / "run" / "faces.png").stat().st_size > 10_000
     assert (tmp_path / "run" / "eval" / "metrics.json").exists()
 

@@ -72,6 +72,7 @@ def test_layer_takes_it_where_it_wins(monkeypatch):
         return bool(taken and taken.pop())
 
     assert use(16, 16)
+    assert use(16, 16, dtype="float32")
     assert not use(4, 16)
     assert not use(16, 16, strides=2)
     assert not use(16, 16, dtype=jnp.bfloat16)

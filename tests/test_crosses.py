@@ -95,7 +95,7 @@ def test_crosses_stay_on_their_landmarks(name, recipe):
     if name == "official":
         # By its definition a landmark is a cell of 4 pixels: its middle is up to 2 away. And the
         # picture is cut at whole pixels, 3 of the crop's for the smallest face.
-        assert errors.max() < STRIDE / 2 + 1.5 and np.median(errors) < 1.2
+        assert errors.max() < STRIDE / 2 + 1.5 and np.median(errors) < 1.5
     else:
         assert errors.max() < 0.25
 

@@ -38,6 +38,7 @@ from tests import tiny
 from tests.seeded import seeded_array
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CLASSIFIERS = {"imagenet_w18"}  # their own keys: tests/test_classification.py
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def saved_state(workdir, best=False):
 
 
 def assert_identical(a, b):
-    assert len(jax.tree.leaves(a)) > 100
+    assert len(jax.tree.leaves(a)) > 40
     assert_same_leaves(a, b)
 
 
@@ -101,7 +102,7 @@ def test_log_has_every_epoch_and_a_falling_loss(finished):
 def test_workdir_loads_with_its_metadata(finished):
     variables, metadata = load_workdir(finished)
     assert set(variables) == {"params", "batch_stats"}
-    assert metadata["model"] == {"name": tiny.MODEL, "num_landmarks": 68}
+    assert metadata["model"] == {"name": tiny.PLAIN, "num_landmarks": 68}
     assert metadata["protocol"]["codec"]["name"] == "unbiased"
     assert metadata["provenance"]["nme"] == pytest.approx(
         min(
@@ -129,10 +130,9 @@ def test_killed_and_restarted_ends_identically(dataset, finished, tmp_path, kill
         f"--config={config}",
         f"--workdir={workdir}",
     ]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     rng = np.random.default_rng(7)
     for _ in range(kills):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         already = len(list_steps(workdir))
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
@@ -142,7 +142,7 @@ def test_killed_and_restarted_ends_identically(dataset, finished, tmp_path, kill
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_identical(final_state(finished), final_state(workdir))
     logged = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
@@ -297,6 +297,7 @@ def test_backbone_of_a_pytorch_file(dataset, tmp_path):
     state["classifier.weight"] = np.zeros((1000, 8), np.float32)
     write_safetensors(tmp_path / "imagenet.safetensors", state, {})
     config = tiny.get_config(dataset)
+    config.model.name = tiny.MODEL
     config.model.init_backbone = str(tmp_path / "imagenet.safetensors")
     model = build_model(config, get_scheme("300w"))
     protocol = Protocol.from_dict(plain(config.protocol))
@@ -333,7 +334,7 @@ def test_mmpose_schedule():
             assert float(schedule(epoch * 117 + step)) == pytest.approx(2e-3 * factor)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in CONFIGS.glob("*.py")} - CLASSIFIERS))
 def test_configs_name_what_exists(name):
     from hrnet_jax.config import plain
     from hrnet_jax.data.augment import Augmentation

@@ -36,7 +36,7 @@ def suits(shape, features: int, kernel_size, dtype) -> bool:
         and tuple(kernel_size) == (3, 3)
         and min(channels, features) <= MAX_CHANNELS
         and height * width >= MIN_PIXELS
-        and dtype in (jnp.float32, jnp.float64)
+        and jnp.dtype(dtype) in (jnp.float32, jnp.float64)
     )
 
 

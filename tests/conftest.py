@@ -10,6 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+FIRST = ("test_train_parity", "test_combinations", "test_processes", "test_classification")
 
 
 def pytest_configure(config):
@@ -24,6 +25,11 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if hasattr(config, "own_cache"):
         shutil.rmtree(config.own_cache, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest modules first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Boxes, transforms and flips, against the official code's integer transforms and by property."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,14 @@ def test_flipping_twice_changes_nothing(name, width, seed):
     np.testing.assert_allclose(twice, points, atol=1e-9)
     a, b = scheme.flip_pairs[0]
     np.testing.assert_array_equal(once[b], [width - points[a, 0], points[a, 1]])
+
+
+@pytest.mark.parametrize("file", ["wflw_pair/test_wflw.json", "300w_pair/test_300w.json"])
+def test_boxes_are_those_of_the_official_annotations(shared, file):
+    annotations = json.loads((shared / "data" / file).read_text())["annotations"]
+    assert len(annotations) >= 2
+    for annotation in annotations:
+        points = np.reshape(annotation["keypoints"], (-1, 3))[:, :2]
+        center, scale = geometry.landmark_box(points)
+        np.testing.assert_array_equal(center, annotation["center"])
+        assert scale == pytest.approx(annotation["scale"], rel=1e-12)

@@ -3,8 +3,8 @@
 python -m benchmarks.conv_lowering --batch=8 --json=runs/conv_lowering.json
 
 Timed are value and gradients (image and kernel) of one convolution, in turns. The shapes are those
-of the four branches of W18, W32 and W48 at 256 px, and of the stem's blocks. `MAX_CHANNELS` and
-`MIN_PIXELS` in `cpu_conv.py` are where the last column crosses 1.
+of the four branches of W18, W32 and W48 at 256 px, and of the stem's blocks. "taken" says which
+lie within the limits of `cpu_conv.suits`.
 """
 
 import argparse

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Where one side has fewer channels the products win, above they lose: see the table.
+# Cautious limits: above them little of a network's time is at stake, and the program grows.
 MAX_CHANNELS = 48
 MIN_PIXELS = 256
 

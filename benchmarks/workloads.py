@@ -10,6 +10,7 @@ import optax
 
 import hrnet_jax
 from hrnet_jax.codecs import UnbiasedCodec
+from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.models.fold import fold
 from hrnet_jax.protocols import STRIDE
 from hrnet_jax.training.state import create_state
@@ -42,7 +43,7 @@ def workload(mode, name, size, batch, dtype="float32", remat=False) -> Workload:
         if mode == "folded":
             model, variables = fold(model, variables)
         images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
-        lowered = jax.jit(model.apply).lower(variables, images)
+        lowered = jit(model.apply).lower(variables, images)
         return Workload(
             lowered, lambda compiled: lambda: jax.block_until_ready(compiled(variables, images))
         )

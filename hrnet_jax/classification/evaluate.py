@@ -20,6 +20,7 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.files import open_atomically
 from hrnet_jax.models import normalise_images
+from hrnet_jax.models.cpu_conv import jit
 
 TOP = 5
 
@@ -31,7 +32,7 @@ def make_classify(model) -> Callable:
     five and the number of classes.
     """
 
-    @jax.jit
+    @jit
     def classify(variables, images):
         probabilities = jax.nn.softmax(model.apply(variables, normalise_images(images)))
         return jax.lax.top_k(probabilities, min(TOP, probabilities.shape[-1]))

@@ -18,6 +18,7 @@ from hrnet_jax.config import plain
 from hrnet_jax.data.pipeline import iterate_threads
 from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.models import normalise_images
+from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import Logs
 from hrnet_jax.training.loop import check_finite
@@ -169,7 +170,7 @@ def make_train_step(model, optimiser: optax.GradientTransformation):
         )
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
-    return jax.jit(step, donate_argnums=0)
+    return jit(step, donate_argnums=0)
 
 
 def create_optimiser(config, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hrnet_jax.models import normalise_images
+from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import Scheme
 
@@ -21,7 +21,7 @@ def make_forward(model, protocol: Protocol, scheme: Scheme) -> Callable:
     """
     permutation = np.asarray(scheme.flip_permutation)
 
-    @jax.jit
+    @jit
     def forward(variables, images):
         images = normalise_images(images)
         outputs = model.apply(variables, images)  # heatmaps; with the HIH head two kinds of them

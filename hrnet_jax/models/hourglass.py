@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.features import Features
-from hrnet_jax.models.layers import ConvNorm, torch_bias, upsample_aligned
+from hrnet_jax.models.layers import ConvNorm, residual_sum, torch_bias, upsample_aligned
 from hrnet_jax.models.variants import HourglassVariant
 
 
@@ -32,7 +32,7 @@ class Residual(nn.Module):
         y = ConvNorm(self.features, self.conv, self.norm, relu=False, name="conv3")(y)
         if x.shape[-1] != self.features:
             x = ConvNorm(self.features, self.conv, self.norm, relu=False, name="skip")(x)
-        return nn.relu(y + x)
+        return residual_sum(y + x)
 
 
 class Hourglass(nn.Module):

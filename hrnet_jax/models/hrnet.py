@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 
 from hrnet_jax.models.features import Features
-from hrnet_jax.models.layers import BasicBlock, Bottleneck, ConvNorm, upsample
+from hrnet_jax.models.layers import BasicBlock, Bottleneck, ConvNorm, residual_sum, upsample
 from hrnet_jax.models.variants import HRNetVariant
 
 
@@ -57,7 +57,7 @@ class ExchangeModule(nn.Module):
                     name=f"fuse{i}_{j}_{k}",
                 )(x)
             total = x if total is None else total + x
-        return nn.relu(total)
+        return residual_sum(total)
 
     def conv_norm(self, features, kernel=1, stride=1, relu=False, *, name):
         return ConvNorm(features, self.conv, self.norm, kernel, stride, relu, name=name)

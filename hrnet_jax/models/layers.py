@@ -143,6 +143,17 @@ class BatchNorm(nn.Module):
         return y.astype(self.dtype)
 
 
+def residual_sum(x: jax.Array) -> jax.Array:
+    """ReLU of a sum of branches, or of a block and its skip connection, computed once.
+
+    Every reader of such a sum reads its summands too, back to the network's start, and on CPUs XLA
+    would rather compute the whole chain again in each of them than keep the sum. The barrier
+    forbids it, in functions compiled by `cpu_conv.jit`.
+    """
+    x = nn.relu(x)
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+
+
 class ConvNorm(nn.Module):
     """Convolution (without bias, unless told), batch normalisation, and ReLU unless told.
 
@@ -189,7 +200,7 @@ class BasicBlock(nn.Module):
         y = nn.relu(self.norm(name="bn1")(y))
         y = self.conv(self.features, (3, 3), padding=pad, use_bias=False, name="conv2")(y)
         y = self.norm(name="bn2")(y)
-        return nn.relu(y + x)
+        return residual_sum(y + x)
 
 
 class Bottleneck(nn.Module):
@@ -210,4 +221,4 @@ class Bottleneck(nn.Module):
         y = self.norm(name="bn3")(y)
         if x.shape[-1] != features:
             x = ConvNorm(features, self.conv, self.norm, relu=False, name="downsample")(x)
-        return nn.relu(y + x)
+        return residual_sum(y + x)

@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.models.cpu_conv import jit
 
 AXIS = "data"
 MODES = ("jit", "pmap")
@@ -93,13 +94,14 @@ def several_steps(step: Callable, steps_per_call: int, resident: bool = False) -
     """
     if steps_per_call == 1:
         return lambda state, data, count: step(state, data)
+    step = step.__wrapped__  # compiled as a part of the whole
 
     def steps(state, data, count):
         if resident:
             return jax.lax.scan(lambda state, _: step(state, data), state, length=count)
         return jax.lax.scan(step, state, data, length=count)
 
-    return jax.jit(steps, donate_argnums=0, static_argnums=2)
+    return jit(steps, donate_argnums=0, static_argnums=2)
 
 
 def call_counts(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from hrnet_jax.models import normalise_images
+from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.protocols import STRIDE
 from hrnet_jax.training.losses import mean_squared_error
 from hrnet_jax.training.parallel import AXIS, per_device
@@ -69,7 +70,9 @@ def make_train_step(
 
     if own_statistics:
         step = per_device(step, mesh)
-    return jax.jit(prepared(step, prepare, mesh) if prepare else step, donate_argnums=0)
+    if prepare:
+        step = prepared(step, prepare, mesh)
+    return jit(step, donate_argnums=0)
 
 
 def prepared(step, prepare, mesh):

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -47,9 +48,22 @@ def data_dir() -> Path:
     return Path(__file__).resolve().parent / "data"
 
 
+@contextlib.contextmanager
+def quickly_compiled():
+    """XLA without most of its optimisations: for programs that run a few times only.
+
+    Its programs, which round differently, do not stay for the tests behind: JAX does not ask how
+    a cached program was compiled (``jax.random.normal`` of a network's start is one).
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def quick_compile():
-    """XLA without most of its optimisations: for programs that run a few times only."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with quickly_compiled():
+        yield

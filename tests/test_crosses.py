@@ -86,16 +86,17 @@ def sample_of(protocol, recipe, seed):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_crosses_stay_on_their_landmarks(name, recipe):
     protocol, errors, flips = PROTOCOLS[name], [], 0
-    for seed in range(16):
+    seeds = 64 if name == "official" else 16  # for the median of crops in whole pixels
+    for seed in range(seeds):
         sample, found, flipped = sample_of(protocol, recipe, seed)
         errors.append(found - protocol.to_crop(sample["points"]))
         flips += flipped
     errors = np.abs(errors)
-    assert 0 < flips < 16
+    assert 0 < flips < seeds
     if name == "official":
         # By its definition a landmark is a cell of 4 pixels: its middle is up to 2 away. And the
         # picture is cut at whole pixels, 3 of the crop's for the smallest face.
-        assert errors.max() < STRIDE / 2 + 1.5 and np.median(errors) < 1.5
+        assert errors.max() < STRIDE / 2 + 1.5 and np.median(errors) < 1.2
     else:
         assert errors.max() < 0.25
 

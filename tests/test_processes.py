@@ -48,8 +48,8 @@ class Job:
     """One command in several processes with two devices each, or in one process with one."""
 
     def __init__(self, folder, arguments, processes):
-        shared = {"JAX_ENABLE_X64": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-        environment = os.environ | shared | {"JAX_NUM_CPU_DEVICES": str(processes)}
+        settings = {"JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": str(processes)}
+        environment = os.environ | settings
         command = [sys.executable, "-m", "tests.tiny", *arguments]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hrnet_jax.models import cpu_conv
-from hrnet_jax.models.layers import Conv
+from hrnet_jax.models.layers import Conv, residual_sum
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
@@ -78,3 +78,21 @@ def test_layer_takes_it_where_it_wins(monkeypatch):
     assert not use(16, 16, dtype=jnp.bfloat16)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert not use(16, 16)
+
+
+def test_residual_sums_are_computed_once():
+    """Four sums with two readers each: XLA left alone has ten, each reader its own chain.
+
+    The pass that `jit` switches off is known to XLA by name only: of a wrong name it says nothing.
+    """
+
+    def chain(x, kernel):
+        readers = []
+        for _ in range(4):
+            x = residual_sum(1.1 * xla(x, kernel) + x)
+            readers.append(x.transpose(3, 1, 2, 0).sum(0))
+        return x, readers
+
+    x, kernel, _ = arrays("float32", (32, 32), 3, 36, 36)
+    program = cpu_conv.jit(chain).lower(x, kernel).compile().as_text()
+    assert program.count(" maximum(") == 4

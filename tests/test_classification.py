@@ -216,7 +216,15 @@ def test_bad_pictures(capsys, pictures, config_file, checkpoint, tmp_path):
     shutil.copytree(pictures, root)
     command = [f"--checkpoint={checkpoint}", f"--output={tmp_path / 'out'}"]
     evaluate = [*override(config_file, **{"data.root": root}), *command]
-    assert "are for landmarks" in refused(capsys, "evaluate", *evaluate, "--flip-test=on")
+    for option in (
+        "flip-test=on",
+        "normaliser=box",
+        "auc=simpson",
+        "box=rectangle",
+        "box-jitter=0.1",
+    ):
+        refusal = refused(capsys, "evaluate", *evaluate, f"--{option}")
+        assert f"--{option.split('=')[0]}: for landmarks only" in refusal
     (root / "val" / CLASSES[1] / "2.png").write_bytes(b"no picture")
     assert f"{CLASSES[1]}/2.png: not an image" in refused(capsys, "evaluate", *evaluate)
     predict = [root / "val" / CLASSES[1] / "2.png", *command]

@@ -63,6 +63,19 @@ def test_the_number_of_faces_tells_the_part(scheme, count, column):
     assert bool(comparison.notes) == (count == 7)
 
 
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ({"kind": "landmarks", "jitter": 0.0}, None),
+        ({"kind": "rectangle", "jitter": 0.0}, "mine: crops by rectangle boxes, not the"),
+        ({"kind": "landmarks", "jitter": 0.1}, "landmarks boxes, moved by up to 0.1 of their side"),
+    ],
+)
+def test_crops_by_other_boxes_are_no_published_protocol(box, words):
+    (note,) = compare({"mine": make_result("300w", 689) | {"box": box}}).notes or [None]
+    assert note == words if words is None else words in note
+
+
 def test_only_results_with_the_same_normaliser_are_shown():
     comparison = compare({"mine": make_result("cofw", 507, normaliser="inter-pupil")})
     methods = [row[0] for row in comparison.published]

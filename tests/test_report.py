@@ -27,6 +27,8 @@ METADATA = {
     "protocol": float_protocol(1.5, 64).to_dict(),
     "model": {"name": "<img src=https://example.org/x.png>"},
     "split": "</title><script src=//example.org/x.js></script>",
+    "dtype": "bfloat16",
+    "box": {"kind": "detector", "jitter": 0.1, "seed": 0, "detector": "<b>haar", "missed": 2},
 }
 
 
@@ -133,6 +135,12 @@ def test_the_same_run_gives_the_same_page(page, tmp_path):
     assert (tmp_path / "report.html").read_bytes() == page.read_bytes()
 
 
+def test_the_page_tells_the_boxes_and_the_precision(page):
+    html = page.read_text()
+    assert "kind detector, jitter 0.1, seed 0, detector &lt;b&gt;haar, missed 2" in html
+    assert ">bfloat16<" in html
+
+
 def test_report_command_compares_runs(tmp_path, capsys):
     runs = [make_run(tmp_path / name, noise=n).name for name, n in (("good", 0.1), ("bad", 3))]
     assert runs == ["good", "bad"]
@@ -195,6 +203,8 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
         ({"normaliser": "ears"}, "normaliser 'ears'"),
         ({"scheme": "ears"}, "unknown landmark scheme"),
         ({"auc_rule": []}, "metrics.json is damaged"),
+        ({"box": "detector"}, "metrics.json is damaged"),
+        ({"box": {"kind": "detector", "jitter": "much"}}, "metrics.json is damaged"),
         (None, "metrics.json is damaged"),
     ],
 )

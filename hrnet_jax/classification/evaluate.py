@@ -87,13 +87,20 @@ def evaluate_classifier(config, arguments) -> None:
 
     Args:
       config: attributes as in `hrnet_jax.classification.config`: the data set.
-      arguments: `checkpoint`, `split`, `protocol` and `output`, see `hrnet_jax.cli.evaluate`.
+      arguments: of `hrnet_jax.cli.evaluate`; those that are about landmarks are refused.
 
     Raises:
       HRNetError: no classifier, or another network than the config's; data that cannot be read.
     """
-    if arguments.flip_test or arguments.normaliser:
-        raise HRNetError("--flip-test and --normaliser are for landmarks: the config tells classes")
+    landmarks_only = {
+        "--flip-test": arguments.flip_test,
+        "--normaliser": arguments.normaliser,
+        "--auc": arguments.auc != "trapezoid",
+        "--box": arguments.box != "landmarks",
+        "--box-jitter": arguments.box_jitter,
+    }
+    if given := [name for name, value in landmarks_only.items() if value]:
+        raise HRNetError(f"{' and '.join(given)}: for landmarks only; the config tells classes")
     loaded = load(arguments.checkpoint)
     model = loaded.metadata["model"]
     wanted = {"name": config.model.name, "num_classes": config.model.num_classes}

@@ -193,7 +193,7 @@ def compare(results: dict[str, dict]) -> Comparison | None:
     notes, runs = [], []
     for name, result in results.items():
         part, note = _part_of(result, benchmark)
-        notes += [f"{name}: {note}"] if note else []
+        notes += [f"{name}: {text}" for text in (note, _other_boxes(result)) if text]
         measured = {part: result, **result["subsets"]}
         values = {(p, m): r[m] for p, r in measured.items() for m in MEASURES}
         runs.append(line(f"this run: {name}" if len(results) == 1 else f"run: {name}", values))
@@ -216,3 +216,12 @@ def _part_of(result, benchmark):
     part, size = next(iter(benchmark.sizes.items()))
     split = result["split"]
     return part, f"{count} faces of {split}, not the {size} of the published column: no comparison"
+
+
+def _other_boxes(result):
+    """A note if the crops were not those of the annotated boxes, as the published ones are."""
+    box = result.get("box", {"kind": "landmarks", "jitter": 0})
+    if box["kind"] == "landmarks" and not box["jitter"]:
+        return None
+    moved = f", moved by up to {box['jitter']:g} of their side" if box["jitter"] else ""
+    return f"crops by {box['kind']} boxes{moved}, not the published protocol"

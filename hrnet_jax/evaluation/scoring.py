@@ -148,6 +148,9 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
         metadata = {key: stored[key] for key in ("protocol", "model", "split")}
         if kind not in metrics.NORMALISERS or rule not in metrics.AUC_RULES:
             raise ValueError(f"normaliser {kind!r} or auc_rule {rule!r} is unknown")
+        if "box" in stored:
+            kinds = {"kind": str, "jitter": float}
+            metadata["box"] = stored["box"] | {k: t(stored["box"][k]) for k, t in kinds.items()}
     except OSError as error:
         raise HRNetError(
             f"cannot read {path}: {error.strerror}; give a folder that evaluate.py wrote"
@@ -156,7 +159,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
         raise HRNetError(
             f"{path} is damaged or of an older version ({error}): evaluate again"
         ) from error
-    for key in ("checkpoint", "predictions", "images"):
+    for key in ("checkpoint", "predictions", "images", "dtype"):
         if stored.get(key) is not None:
             metadata[key] = str(stored[key])
     root = Path(images or metadata.get("images", folder))

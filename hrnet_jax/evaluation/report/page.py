@@ -235,9 +235,9 @@ def _settings(run):
     yield "faces", str(result["count"])
     yield "errors divided by", _divisor(result)
     yield "AUC", f"{result['auc_rule']} rule on the cumulative error curve"
-    for key, value in result.items():
-        if key in ("split", "model", "checkpoint", "predictions", "version"):
-            yield key, _text(value)
+    for key in ("split", "box", "model", "dtype", "checkpoint", "predictions", "version"):
+        if key in result:
+            yield key, _text(result[key])
     protocol = result["protocol"]
     for key, value in (protocol if isinstance(protocol, dict) else {}).items():
         yield f"protocol: {key}", _text(value)

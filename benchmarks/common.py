@@ -16,10 +16,11 @@ from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.files import open_atomically
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "timm", "tensorflow-cpu", "tensorflow")
+SETTINGS = ("GLIBC_TUNABLES", "XLA_FLAGS")  # environment variables that change times
 
 
 def machine() -> dict:
-    """Processor, cores, JAX devices, versions, load before the measurement and the date."""
+    """Processor, cores, JAX devices, versions, settings, load before it all, and the date."""
     devices = jax.devices()
     return {
         "processor": _processor(),
@@ -29,6 +30,7 @@ def machine() -> dict:
         "devices": len(devices),
         "python": platform.python_version(),
         **{name: version for name in PACKAGES if (version := _version(name))},
+        **{name: os.environ[name] for name in SETTINGS if name in os.environ},
         "load": round(os.getloadavg()[0], 2),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

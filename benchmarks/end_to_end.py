@@ -26,11 +26,9 @@ from hrnet_jax.data.device import DeviceBatches
 from hrnet_jax.data.sources import open_split
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.training.loop import build_model, initial_variables
-from hrnet_jax.training.losses import get_loss
-from hrnet_jax.training.parallel import Devices, feed, several_steps
+from hrnet_jax.training.loop import build_model, build_steps, initial_variables
+from hrnet_jax.training.parallel import Devices, feed
 from hrnet_jax.training.state import create_optimiser, create_state
-from hrnet_jax.training.step import make_train_step
 
 COLUMNS = {
     "row": "batches from",
@@ -69,18 +67,13 @@ class Training:
     def runner(self, row: str, calls: int):
         """A callable that makes `calls` more calls of the training steps, to their end."""
         per_call = self.config.train.steps_per_call
-        resident = row in ("step", "device")
         optimiser = create_optimiser(self.config, steps_per_epoch=1000)
-        step = make_train_step(
-            self.model,
-            self.protocol.codec,
-            optimiser,
-            get_loss(self.config.train.loss, self.protocol.codec),
-            prepare=self.device_batches.batch if row == "device" else None,
-            mesh=self.devices.mesh,
+        prepare = self.device_batches.batch if row == "device" else None
+        train = build_steps(
+            self.config, self.model, self.protocol, optimiser, self.devices, prepare
         )
-        train = several_steps(step, per_call, resident)
-        state = self.devices.replicate(create_state(self.variables, optimiser))
+        ema = self.config.train.ema_decay > 0
+        state = self.devices.replicate(create_state(self.variables, optimiser, ema))
         data = self._data(row, per_call)
 
         def run():
@@ -97,9 +90,11 @@ class Training:
             return itertools.repeat((per_call, self.device_batches.cache))
         batches = pipeline.TrainBatches(*self.faces, drop_last=True)
         if row == "step":
-            return itertools.repeat((per_call, self.devices.split(batches(0))))
-        ahead = pipeline.iterate(row, batches, 0, sys.maxsize, self.config.data.workers)
-        return feed(ahead, itertools.repeat(per_call), self.devices, per_call)
+            ahead = itertools.repeat(batches(0))
+        else:
+            ahead = pipeline.iterate(row, batches, 0, sys.maxsize, self.config.data.workers)
+        calls = feed(ahead, itertools.repeat(per_call), self.devices, per_call)
+        return itertools.repeat(next(calls)) if row == "step" else calls
 
 
 def measure(config, rows: list[str], calls: int, repeats: int) -> list[dict]:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import common, profile_step, scaling
+from benchmarks import common, end_to_end, options, profile_step, scaling
+from tests import tiny
 
 
 def test_functions_take_turns():
@@ -81,3 +82,24 @@ def test_efficiency_is_whole_where_nothing_waits():
     slower, lower = scaling.predict(0.1, 10**7, 8, RING, overlap=0.0, syncs=1000)
     assert slower == pytest.approx(0.1 + 7e-4 + 6e-6 + 1000 * 6e-6, rel=1e-2)
     assert lower == pytest.approx(0.1 / slower)
+
+
+def test_options_are_measured_beside_the_plain_config():
+    """Two parts of a batch in turn need less memory at once, and several steps more data."""
+    plain, parts, several = options.measure(
+        tiny.get_config(), ["plain", "accumulate", "several"], repeats=1
+    )
+    assert plain["ratio"] == 1 and parts["change"] == "train.accumulate=2"
+    assert parts["temporary"] < plain["temporary"]
+    pictures = 4 * 32 * 32 * 3 / 2**20
+    assert several["arguments"] - plain["arguments"] > 3 * pictures
+
+
+@pytest.mark.parametrize("per_call", [1, 2])
+def test_end_to_end_trains_with_every_source(tmp_path, per_call):
+    config = tiny.get_config(tiny.write_dataset(tmp_path / "data"))
+    config.train.steps_per_call = per_call
+    step, *rows = end_to_end.measure(config, ["threads", "device"], calls=2, repeats=1)
+    assert step["utilisation"] == 100 and [row["row"] for row in rows] == ["threads", "device"]
+    assert all(row["steps_per_repeat"] == 2 * per_call for row in rows)
+    assert rows[1]["cache_gib"] > 0

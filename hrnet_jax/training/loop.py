@@ -82,18 +82,8 @@ def train(config, workdir: str | Path) -> dict:
     model = build_model(config, scheme)
     forward = make_forward(model, protocol, scheme)
     optimiser = train_state.create_optimiser(config, steps_per_epoch)
-    train_step = make_train_step(
-        model,
-        protocol.codec,
-        optimiser,
-        get_loss(config.train.loss, protocol.codec),
-        accumulate=config.train.accumulate,
-        ema_decay=config.train.ema_decay,
-        prepare=batches.batch if resident else None,
-        mesh=devices.mesh,
-        mode=config.parallel.mode,
-    )
-    train_steps = several_steps(train_step, steps_per_call, resident)
+    prepare = batches.batch if resident else None
+    train_steps = build_steps(config, model, protocol, optimiser, devices, prepare)
 
     with contextlib.ExitStack() as closing:
         # ---- a fresh state, or that of the latest checkpoint
@@ -278,6 +268,25 @@ def build_model(config, scheme):
         init=config.model.init,
         remat=config.model.remat,
     )
+
+
+def build_steps(config, model, protocol: Protocol, optimiser, devices: Devices, prepare=None):
+    """The compiled call of the training loop, `several_steps` of `make_train_step`.
+
+    `prepare` makes a batch of data that lie on the devices; None: the call is given batches.
+    """
+    step = make_train_step(
+        model,
+        protocol.codec,
+        optimiser,
+        get_loss(config.train.loss, protocol.codec),
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+        prepare=prepare,
+        mesh=devices.mesh,
+        mode=config.parallel.mode,
+    )
+    return several_steps(step, config.train.steps_per_call, resident=prepare is not None)
 
 
 def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:

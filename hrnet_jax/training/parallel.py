@@ -92,11 +92,11 @@ def several_steps(step: Callable, steps_per_call: int, resident: bool = False) -
     batches along a new first axis, and so do the metrics; with `resident`, `data` lie on the device
     and serve every step.
     """
-    if steps_per_call == 1:
-        return lambda state, data, count: step(state, data)
     step = step.__wrapped__  # compiled as a part of the whole
 
     def steps(state, data, count):
+        if steps_per_call == 1:
+            return step(state, data)
         if resident:
             return jax.lax.scan(lambda state, _: step(state, data), state, length=count)
         return jax.lax.scan(step, state, data, length=count)

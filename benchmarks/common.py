@@ -59,15 +59,19 @@ class Sample(NamedTuple):
 
 
 def interleave(
-    functions: dict[str, Callable], repeats: int, warmup: int = 2
+    functions: dict[str, Callable], repeats: int, warmup: int = 1
 ) -> dict[str, list[Sample]]:
     """Times of `repeats` calls of each function, taken in turns: a slow minute hits all alike.
 
-    Each function runs to the end of its work before it returns (`jax.block_until_ready`).
+    Each function runs to the end of its work before it returns (`jax.block_until_ready`). In every
+    turn it is called once before the call that counts: in a loop of its own it finds its memory as
+    it left it, here others took pages and caches meanwhile (a step of 2.5 GB takes three times as
+    long then, on a virtual machine that hands idle pages back).
     """
     samples = {name: [] for name in functions}
     for turn in range(warmup + repeats):
         for name, function in functions.items():
+            function()
             wall, processor = time.perf_counter(), time.process_time()
             function()
             sample = Sample(time.perf_counter() - wall, time.process_time() - processor)

@@ -15,7 +15,7 @@ def test_functions_take_turns():
     samples = common.interleave(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=1
     )
-    assert calls == ["a", "b"] * 4
+    assert calls == ["a", "a", "b", "b"] * 4
     assert [len(taken) for taken in samples.values()] == [3, 3]
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 # Cautious limits: above them little of a network's time is at stake, and the program grows.
-MAX_CHANNELS = 48
+MAX_CHANNELS = 64
 MIN_PIXELS = 256
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -52,10 +53,11 @@ def _version(name):
 
 
 class Sample(NamedTuple):
-    """Seconds of one call: wall time, and processor time of all its threads."""
+    """One call: seconds of wall time and of all its threads' processor time, memory page faults."""
 
     wall: float
     processor: float
+    faults: int = 0
 
 
 def interleave(
@@ -72,16 +74,21 @@ def interleave(
     for turn in range(warmup + repeats):
         for name, function in functions.items():
             function()
-            wall, processor = time.perf_counter(), time.process_time()
+            before = _now()
             function()
-            sample = Sample(time.perf_counter() - wall, time.process_time() - processor)
+            sample = Sample(*(b - a for a, b in zip(before, _now(), strict=True)))
             if turn >= warmup:
                 samples[name].append(sample)
     return samples
 
 
+def _now():
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    return time.perf_counter(), time.process_time(), faults
+
+
 def summary(samples: list[Sample]) -> dict:
-    """Median and quartiles in milliseconds, the median processor time, the number of samples."""
+    """Median and quartiles in milliseconds, median processor time and page faults, and how many."""
     low, median, high = (1000 * t for t in _quartiles([sample.wall for sample in samples]))
     processor = 1000 * statistics.median(sample.processor for sample in samples)
     return {
@@ -89,6 +96,7 @@ def summary(samples: list[Sample]) -> dict:
         "ms_low": low,
         "ms_high": high,
         "processor_ms": processor,
+        "faults": statistics.median(sample.faults for sample in samples),
         "samples": len(samples),
     }
 

@@ -31,6 +31,7 @@ COLUMNS = {
     "ratio": "hrnet_jax / this",
     "processor_ms": "processor ms",
     "processor_ratio": "hrnet_jax / this ",
+    "faults": "page faults",
 }
 
 

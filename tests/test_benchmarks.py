@@ -20,10 +20,11 @@ def test_functions_take_turns():
 
 
 def test_summary_is_in_milliseconds():
-    samples = [common.Sample(wall, 2 * wall) for wall in (0.004, 0.001, 0.003, 0.002, 0.005)]
+    walls = (0.004, 0.001, 0.003, 0.002, 0.005)
+    samples = [common.Sample(wall, 2 * wall, int(1e4 * wall)) for wall in walls]
     summary = common.summary(samples)
     assert summary == pytest.approx(
-        {"ms": 3, "ms_low": 2, "ms_high": 4, "processor_ms": 6, "samples": 5}
+        {"ms": 3, "ms_low": 2, "ms_high": 4, "processor_ms": 6, "faults": 30, "samples": 5}
     )
     assert common.summary(samples[:1])["ms_low"] == pytest.approx(4)
 

@@ -33,8 +33,7 @@ class Collective(NamedTuple):
 def read_collectives(hlo: str) -> list[Collective]:
     """Every collective operation in the text of a compiled program.
 
-    One inside a loop (`train.steps_per_call`, `train.accumulate`) is listed once, and runs in every
-    turn.
+    One inside a loop (`train.steps_per_call`) is listed once, and runs in every turn.
     """
     found = []
     for line in hlo.splitlines():

@@ -58,7 +58,7 @@ _DEFAULTS = {
         "accumulate": 1,  # parts that a batch is taken in, one after the other, to save memory
         "ema_decay": 0.0,  # above 0: evaluate and keep a moving average of the network
         "flatten_optimiser": False,  # Adam's moments as two vectors: less host time per step
-        "steps_per_call": 1,  # training steps in one call of the compiled program: the same
+        "steps_per_call": 1,  # training steps in one call of the program: for accelerators
         "log_every": 10,  # steps
         "checkpoint_epochs": 1,
         "eval_epochs": 1,

@@ -2,7 +2,7 @@
 # make test   lint and the whole test suite
 # Both set up .venv first, from any Python 3.11+: PYTHON=python3.12 make test
 
-# Large memory pages on Linux: a training step on CPUs takes about 0.7 of the time (RESULTS.md).
+# Large memory pages on Linux: a training step on CPUs takes two thirds of the time (RESULTS.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 PYTHON ?= python3

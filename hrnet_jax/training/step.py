@@ -96,6 +96,8 @@ def accumulated(gradient_fn, parts: int):
 
     def total(params, batch_stats, batch):
         def add(carry, part):
+            # A part starts when the one before it is done, so that one's memory serves all.
+            _, part = jax.lax.optimization_barrier((carry, part))
             batch_stats, sums = carry
             (value, batch_stats), gradients = gradient_fn(params, batch_stats, part)
             return (batch_stats, jax.tree.map(jnp.add, sums, (value, gradients))), None

@@ -14,6 +14,8 @@ KINDS = (
     "all-reduce|all-gather|reduce-scatter|all-to-all|ragged-all-to-all|"
     "collective-permute|collective-broadcast"
 )
+# For programs of which the text or the plan is read and that never run: quick machine code.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 
 
@@ -86,9 +88,7 @@ def compiled_step(arguments) -> tuple[str, int]:
         "weights": jax.ShapeDtypeStruct((rows, landmarks), jnp.float32),
     }
     batch = on_devices(jax.P("data"), batch)
-    # Only the communication is read: quick machine code will do.
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    hlo = step.lower(state, batch).compile(options).as_text()
+    hlo = step.lower(state, batch).compile(QUICK).as_text()
     return hlo, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
 
 

@@ -120,6 +120,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=7, help="samples")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(rest)
+    if config is None:
+        parser.error("give --config=FILE, e.g. --config=configs/300w_small.py")
     rows = measure(config, arguments.rows.split(","), arguments.calls, arguments.repeats)
     print(f"{config.model.name}, {config.protocol.input_size} px, batch {config.train.batch_size}")
     report(rows, COLUMNS, arguments.json)

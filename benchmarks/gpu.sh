@@ -12,9 +12,11 @@ data=$1 output=$2 size=${3:-full}
 python=${PYTHON:-python}
 config=configs/300w_w18_device.py
 model=hrnetv2_w18 pixels=256 batches=16,32,64,128,256 repeats=10 calls=10 profiled=64 rows=threads,device
+options=plain,pmap,accumulate,ema,remat,flatten
 if [ "$size" = quicktest ]; then
   config+=:quicktest
   model=hrnetv2_w18_small_v1 pixels=64 batches=2 repeats=2 calls=2 profiled=2 rows=device
+  options=plain,ema
 fi
 floors=()
 [ -n "${PEAK_TFLOPS:-}" ] && floors+=(--peak-tflops="$PEAK_TFLOPS")
@@ -31,6 +33,10 @@ done
 echo "== batches end to end"
 $python -m benchmarks.end_to_end --config=$config --config.data.root="$data" --rows=$rows \
   --calls=$calls --repeats=$repeats --json="$output/end_to_end.json"
+
+echo "== what each option of training costs"
+$python -m benchmarks.options --config=$config --rows=$options --repeats=$repeats \
+  --json="$output/options.json"
 
 echo "== where the time of a training step goes"
 $python -m benchmarks.profile_step --mode=train --model=$model --size=$pixels --batch=$profiled \

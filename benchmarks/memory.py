@@ -4,7 +4,7 @@ python -m benchmarks.memory --models=hrnetv2_w18,hrnetv2_w32,hrnetv2_w48,hrnetv2
     --batch=8,16,32,64 --json=runs/memory.json
 python -m benchmarks.memory --remat --dtype=bfloat16
 
-`compiled.memory_analysis()` tells what the step allocates beside its arguments
+Nothing is run: `compiled.memory_analysis()` tells what the step allocates beside its arguments
 (parameters, optimiser state, batch), so networks that do not fit are told as well. On an
 accelerator the largest batch that fits is that whose total is below the device's memory.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.collectives import QUICK
 from benchmarks.common import report
 from benchmarks.workloads import workload
 
@@ -26,9 +27,6 @@ COLUMNS = {
     "total": "total MiB",
     "per_image": "step MiB / image",
 }
-
-# Nothing is run: on a CPU, quick machine code will do; the plan is made before it.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def measure(model, size, batch, dtype, remat) -> dict:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from benchmarks.common import interleave, report, summary
+from benchmarks.workloads import random_batch
 from hrnet_jax.cli.configs import override, split_config
 from hrnet_jax.config import plain
-from hrnet_jax.protocols import STRIDE, Protocol
+from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.loop import build_model, build_steps
 from hrnet_jax.training.parallel import Devices, feed
@@ -50,28 +50,18 @@ COLUMNS = {
 MEBIBYTES = 2.0**20
 
 
-def random_batch(config) -> dict:
-    """A batch as `hrnet_jax.data.pipeline.TrainBatches` makes them."""
-    size, count = config.protocol.input_size, config.train.batch_size
-    landmarks = get_scheme(config.scheme).num_landmarks
-    rng = np.random.default_rng(0)
-    return {
-        "image": rng.integers(0, 256, (count, size, size, 3), np.uint8),
-        "points": rng.uniform(0, size / STRIDE, (count, landmarks, 2)).astype(np.float32),
-        "weights": np.ones((count, landmarks), np.float32),
-    }
-
-
 class Measured:
     """The training steps of a config, compiled: `plan` is their memory, a call runs them once."""
 
     def __init__(self, config, variables):
         devices, per_call = Devices(), config.train.steps_per_call
-        protocol = Protocol.from_dict(plain(config.protocol))
-        model = build_model(config, get_scheme(config.scheme))
+        scheme, protocol = get_scheme(config.scheme), Protocol.from_dict(plain(config.protocol))
+        model = build_model(config, scheme)
         optimiser = create_optimiser(config, steps_per_epoch=1000)
         steps = build_steps(config, model, protocol, optimiser, devices)
-        batches = itertools.repeat(random_batch(config))
+        size, landmarks = protocol.input_size, scheme.num_landmarks
+        batch = random_batch(config.train.batch_size, size, landmarks)
+        batches = itertools.repeat(batch)
         count, self._data = next(feed(batches, itertools.repeat(per_call), devices, per_call))
         ema = config.train.ema_decay > 0
         self._state = devices.replicate(create_state(variables, optimiser, ema))
@@ -113,6 +103,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="samples of each row")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(rest)
+    if config is None:
+        parser.error("give --config=FILE, e.g. --config=configs/300w_small.py")
     rows = arguments.rows.split(",")
     if unknown := [row for row in rows if row not in ROWS]:
         parser.error(f"unknown row {unknown[0]!r}: choose of {', '.join(ROWS)}")

@@ -30,6 +30,16 @@ class Workload(NamedTuple):
     start: Callable
 
 
+def random_batch(count: int, size: int, landmarks: int) -> dict:
+    """A batch as `hrnet_jax.data.pipeline.TrainBatches` makes them, of noise."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (count, size, size, 3), np.uint8),
+        "points": rng.uniform(0, size / STRIDE, (count, landmarks, 2)).astype(np.float32),
+        "weights": np.ones((count, landmarks), np.float32),
+    }
+
+
 def workload(mode, name, size, batch, dtype="float32", remat=False) -> Workload:
     """A forward pass on normalised images, or a training step (Adam) on uint8 images and points.
 
@@ -37,11 +47,11 @@ def workload(mode, name, size, batch, dtype="float32", remat=False) -> Workload:
     parameters are random and lie on the default device, as do the inputs.
     """
     model = hrnet_jax.create_model(name, LANDMARKS, dtype=dtype, init="kaiming", remat=remat)
-    rng = np.random.default_rng(0)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     if mode != "train":
         if mode == "folded":
             model, variables = fold(model, variables)
+        rng = np.random.default_rng(0)
         images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
         lowered = jit(model.apply).lower(variables, images)
         return Workload(
@@ -49,13 +59,7 @@ def workload(mode, name, size, batch, dtype="float32", remat=False) -> Workload:
         )
 
     optimiser = optax.adam(1e-4)
-    data = jax.device_put(
-        {
-            "image": rng.integers(0, 256, (batch, size, size, 3), np.uint8),
-            "points": rng.uniform(0, size / STRIDE, (batch, LANDMARKS, 2)).astype(np.float32),
-            "weights": np.ones((batch, LANDMARKS), np.float32),
-        }
-    )
+    data = jax.device_put(random_batch(batch, size, LANDMARKS))
     state = create_state(variables, optimiser)
 
     def start(compiled):

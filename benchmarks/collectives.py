@@ -56,7 +56,7 @@ def compiled_step(arguments) -> tuple[str, int]:
 
     from hrnet_jax import create_model
     from hrnet_jax.codecs import UnbiasedCodec
-    from hrnet_jax.training.parallel import Devices
+    from hrnet_jax.devices import Devices
     from hrnet_jax.training.state import create_state
     from hrnet_jax.training.step import make_train_step
 

@@ -20,7 +20,7 @@ from benchmarks import common
 ROOT = Path(__file__).resolve().parent.parent
 WRITE = """
 import sys, torch
-from hrnet_jax.weights.names import model_table
+from hrnet_jax.torch_weights.names import model_table
 state = {
     entry.name: torch.randn(entry.shape) if entry.path else torch.zeros((), dtype=torch.int64)
     for entry in model_table(sys.argv[1], 1000)
@@ -30,7 +30,7 @@ torch.save(state, sys.argv[2])
 CONVERT = """
 import re, sys, time
 from hrnet_jax.cli import run
-import hrnet_jax.weights.convert
+import hrnet_jax.torch_weights.convert
 status = run("convert", sys.argv[1:]) if sys.argv[1:] else 0
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]
 print(time.process_time(), peak)

@@ -46,7 +46,8 @@ def measure(arguments) -> dict:
 
     from hrnet_jax import create_model
     from hrnet_jax.codecs import UnbiasedCodec
-    from hrnet_jax.training.parallel import Devices, call_counts, feed, several_steps
+    from hrnet_jax.devices import Devices
+    from hrnet_jax.training.parallel import call_counts, feed, several_steps
     from hrnet_jax.training.state import create_state
     from hrnet_jax.training.step import make_train_step
 

@@ -21,13 +21,14 @@ from benchmarks.common import interleave, report, summary
 from hrnet_jax.cli.configs import split_config
 from hrnet_jax.config import plain
 from hrnet_jax.data import pipeline
-from hrnet_jax.data.augment import Augmentation
 from hrnet_jax.data.device import DeviceBatches
 from hrnet_jax.data.sources import open_split
+from hrnet_jax.devices import Devices
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.loop import build_model, build_steps, initial_variables
-from hrnet_jax.training.parallel import Devices, feed
+from hrnet_jax.training.parallel import feed
 from hrnet_jax.training.state import create_optimiser, create_state
 
 COLUMNS = {

@@ -16,7 +16,7 @@ import numpy as np
 from hrnet_jax.checkpoints import load
 from hrnet_jax.cli.configs import split_config
 from hrnet_jax.data.sources import open_split
-from hrnet_jax.evaluation.evaluate import predict_records
+from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.geometry import flip_points
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import Protocol

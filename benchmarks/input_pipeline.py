@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 
 from hrnet_jax.data import pipeline
-from hrnet_jax.data.augment import Augmentation
 from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.files import open_atomically
 from hrnet_jax.geometry import crop_matrix, landmark_box
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.protocols import float_protocol, official
 from hrnet_jax.schemes import SCHEMES
 

@@ -21,10 +21,11 @@ from benchmarks.common import interleave, report, summary
 from benchmarks.workloads import random_batch
 from hrnet_jax.cli.configs import override, split_config
 from hrnet_jax.config import plain
+from hrnet_jax.devices import Devices
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.loop import build_model, build_steps
-from hrnet_jax.training.parallel import Devices, feed
+from hrnet_jax.training.parallel import feed
 from hrnet_jax.training.state import create_optimiser, create_state
 
 ROWS = {

@@ -20,7 +20,7 @@ Datasets' imagenet2012, `…:quicktest` shows at 64 px that everything runs.
 
 from ml_collections import ConfigDict
 
-from hrnet_jax.classification.config import default_config
+from hrnet_jax.tasks.classification_config import default_config
 
 
 def get_config(argument=""):

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from hrnet_jax.codecs import MsraCodec
 from hrnet_jax.config import default_config
-from hrnet_jax.data.augment import RECIPES
+from hrnet_jax.images.augment import RECIPES
 from hrnet_jax.protocols import mmpose
 
 

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import json
 
-from hrnet_jax.data.augment import Augmentation
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.protocols import official
 
 _DEFAULTS = {
@@ -24,7 +24,7 @@ _DEFAULTS = {
     },
     # Crop geometry, codec and flip test (hrnet_jax.protocols.Protocol).
     "protocol": official("300w").to_dict(),
-    # Random changes of the training faces (hrnet_jax.data.augment.Augmentation).
+    # Random changes of the training faces (hrnet_jax.images.augment.Augmentation).
     "augment": dataclasses.asdict(Augmentation()),
     "data": {
         # "csv": annotations in the official columns; "synthetic": rendered faces; "device": csv

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from hrnet_jax import geometry
+from hrnet_jax import geometry, images
 from hrnet_jax.codecs import (
     Codec,
     HIHCodec,
@@ -14,10 +14,9 @@ from hrnet_jax.codecs import (
     codec_from_dict,
     codec_to_dict,
 )
-from hrnet_jax.data import images
-from hrnet_jax.data.augment import Augmentation, Draw
-from hrnet_jax.data.crops import affine_crop, index_crop, official_crop
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images.augment import Augmentation, Draw
+from hrnet_jax.images.crops import affine_crop, index_crop, official_crop
 from hrnet_jax.schemes import get_scheme
 
 _NAMES = ("official", "float", "mmpose")

@@ -10,11 +10,12 @@ import hrnet_jax
 from benchmarks.collectives import read_collectives
 from hrnet_jax.codecs import UnbiasedCodec
 from hrnet_jax.data.sources import open_split
-from hrnet_jax.evaluation.evaluate import predict_records
+from hrnet_jax.devices import Devices
+from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.training.parallel import Devices, several_steps
+from hrnet_jax.training.parallel import several_steps
 from hrnet_jax.training.state import create_state
 from hrnet_jax.training.step import make_train_step
 from tests import tiny

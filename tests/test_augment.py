@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from hrnet_jax.data.augment import RECIPES, Augmentation, Draw
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images.augment import RECIPES, Augmentation, Draw
 
 OFF = Augmentation(scale=0, rotation=0, flip_probability=0)
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)

@@ -14,8 +14,9 @@ import hrnet_jax
 from hrnet_jax import checkpoints
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import get_variant
-from hrnet_jax.weights.convert import to_flax
-from hrnet_jax.weights.names import face_table
+from hrnet_jax.tensors import write_safetensors
+from hrnet_jax.torch_weights.convert import to_flax
+from hrnet_jax.torch_weights.names import face_table
 from tests.seeded import seeded_array
 
 METADATA = {
@@ -167,7 +168,7 @@ def test_files_of_other_programs(tmp_path):
 )
 def test_damaged_metadata(tmp_path, header, message):
     path = tmp_path / "m.safetensors"
-    checkpoints.write_safetensors(path, {"a": np.zeros(3)}, {"hrnet_jax": header})
+    write_safetensors(path, {"a": np.zeros(3)}, {"hrnet_jax": header})
     with pytest.raises(HRNetError, match=message) as error:
         checkpoints.load(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -177,7 +178,7 @@ def test_contradicting_names(tmp_path):
     path = tmp_path / "m.safetensors"
     tensors = {"params/head": np.zeros(3), "params/head/conv1/kernel": np.zeros(3)}
     header = {"hrnet_jax": json.dumps(METADATA | {"format": 1})}
-    checkpoints.write_safetensors(path, tensors, header)
+    write_safetensors(path, tensors, header)
     with pytest.raises(HRNetError, match=r"1 unexpected \(params/head\); 1 of a wrong shape"):
         checkpoints.load(path)
 
@@ -204,7 +205,7 @@ def test_released_models_by_name(tmp_path, variables, monkeypatch):
 
 
 def test_training_run(tmp_path, variables, monkeypatch):
-    from hrnet_jax.training import checkpoints as training
+    from hrnet_jax.checkpoints import training as training
 
     (tmp_path / "checkpoints").mkdir()
     numpy_and_metadata = variables, METADATA | {"format": 1}

@@ -9,16 +9,18 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from hrnet_jax.classification import classes, data, train
-from hrnet_jax.classification.config import default_config
-from hrnet_jax.classification.evaluate import accuracy
-from hrnet_jax.classification.preprocessing import Preprocessing, RandomCrop
+from hrnet_jax.checkpoints.training import TrainCheckpoints
 from hrnet_jax.cli import run
 from hrnet_jax.cli.configs import load_config
+from hrnet_jax.data import classes
+from hrnet_jax.data import pictures as data
+from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.evaluation.classification import accuracy
 from hrnet_jax.inference.predictor import Predictor
 from hrnet_jax.models import model_names
-from hrnet_jax.training.checkpoints import TrainCheckpoints
+from hrnet_jax.tasks import classification as train
+from hrnet_jax.tasks.classification_config import default_config
 from tests import tiny  # noqa: F401 (adds the tiny network)
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hrnet_jax import checkpoints
 from hrnet_jax.cli import run
-from hrnet_jax.data.images import read_image
+from hrnet_jax.images import read_image
 from hrnet_jax.inference import detector
 from hrnet_jax.inference.predictor import DEFAULT_MODEL
 from tests.dots import compiled_once, dot_model, landmarks_in, picture  # noqa: F401

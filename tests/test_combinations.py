@@ -12,9 +12,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from hrnet_jax import protocols
+from hrnet_jax.checkpoints.training import TrainCheckpoints
 from hrnet_jax.codecs import DarkCodec
 from hrnet_jax.training import loop
-from hrnet_jax.training.checkpoints import TrainCheckpoints
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -12,14 +12,14 @@ import pytest
 import safetensors.numpy
 
 import hrnet_jax
-from hrnet_jax import checkpoints, protocols
-from hrnet_jax.classification.preprocessing import PREPROCESSINGS
+from hrnet_jax import checkpoints, protocols, published
 from hrnet_jax.cli import run
+from hrnet_jax.data.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, get_variant
-from hrnet_jax.weights import convert, kinds, published
-from hrnet_jax.weights.names import backbone_table, face_table, hih_table, imagenet_table
-from hrnet_jax.weights.torch_file import read_torch_file
+from hrnet_jax.torch_weights import convert, kinds
+from hrnet_jax.torch_weights.names import backbone_table, face_table, hih_table, imagenet_table
+from hrnet_jax.torch_weights.torch_file import read_torch_file
 from tests import tiny
 from tests.seeded import seeded_array, seeded_image
 from tests.torch_writer import module, torch_bytes

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet_jax.data.crops import affine_crop, official_crop
-from hrnet_jax.data.images import read_image
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import apply_affine, crop_matrix
+from hrnet_jax.images import read_image
+from hrnet_jax.images.crops import affine_crop, official_crop
 
 # --- the official crop ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hrnet_jax.codecs import DarkCodec, MsraCodec
-from hrnet_jax.data.augment import RECIPES, Augmentation
+from hrnet_jax.images.augment import RECIPES, Augmentation
 from hrnet_jax.protocols import STRIDE, float_protocol, hih, mmpose, official
 
 PROTOCOLS = {

@@ -5,10 +5,10 @@ import pytest
 
 from hrnet_jax import cli
 from hrnet_jax.codecs import DarkCodec, HIHCodec
-from hrnet_jax.data.augment import Augmentation
-from hrnet_jax.data.images import read_image
 from hrnet_jax.data.pipeline import TrainBatches
 from hrnet_jax.data.records import read_csv
+from hrnet_jax.images import read_image
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.inference import samples
 from hrnet_jax.protocols import Protocol, float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme

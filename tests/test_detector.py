@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hrnet_jax.data.images import read_image
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import box_from_corners
+from hrnet_jax.images import read_image
 from hrnet_jax.inference import detector as module
 from hrnet_jax.inference.detector import HaarDetector, YuNetDetector, make_detector
 

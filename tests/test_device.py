@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from hrnet_jax.codecs import MsraCodec
-from hrnet_jax.data.augment import RECIPES, Augmentation, Draw
 from hrnet_jax.data.device import DeviceBatches, check_memory
 from hrnet_jax.data.loose import make_crops
 from hrnet_jax.data.pipeline import TrainBatches
 from hrnet_jax.data.records import Records
 from hrnet_jax.data.sources import render_split
 from hrnet_jax.errors import HRNetError, Stopped
+from hrnet_jax.images.augment import RECIPES, Augmentation, Draw
 from hrnet_jax.protocols import float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.loop import train

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hrnet_jax.data.augment import RECIPES, Augmentation
 from hrnet_jax.data.device_augment import (
     PixelDraw,
     apply_pixels,
     draw_sample,
     reach,
 )
+from hrnet_jax.images.augment import RECIPES, Augmentation
 
 COUNT, SIZE = 3000, 48
 OFF = Augmentation(scale=0, rotation=0, flip_probability=0)

@@ -12,8 +12,8 @@ import hrnet_jax
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models import HIHOutput, layers
 from hrnet_jax.models.variants import VARIANTS
-from hrnet_jax.weights import convert
-from hrnet_jax.weights.names import model_table
+from hrnet_jax.torch_weights import convert
+from hrnet_jax.torch_weights.names import model_table
 from tests import tiny
 from tests.seeded import seeded_array, seeded_image
 

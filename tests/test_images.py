@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet_jax.data.images import read_image
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 

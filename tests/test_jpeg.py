@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_jax import images
 from hrnet_jax.codecs import MsraCodec
-from hrnet_jax.data import images, jpeg
-from hrnet_jax.data.augment import RECIPES
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images import jpeg
+from hrnet_jax.images.augment import RECIPES
 from hrnet_jax.protocols import float_protocol, mmpose, official
 
 PROTOCOLS = {"float": float_protocol(), "mmpose": mmpose(MsraCodec()), "official": official("wflw")}
@@ -206,7 +207,7 @@ def test_pictures_of_50_megapixels_fit_in_memory(tmp_path):
         import resource
         from concurrent.futures import ThreadPoolExecutor
         import numpy as np
-        from hrnet_jax.data.images import open_image
+        from hrnet_jax.images import open_image
         from hrnet_jax.protocols import float_protocol
         protocol = float_protocol()
         with ThreadPoolExecutor(4) as pool:

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 import hrnet_jax
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import get_variant
-from hrnet_jax.weights.names import face_table, model_table
+from hrnet_jax.torch_weights.names import face_table, model_table
 
 # SHA-256 of the JSON [[name, shape], …] of the official state dicts, in file order.
 DIGESTS = json.loads((Path(__file__).parent / "data" / "state_dict_digests.json").read_text())

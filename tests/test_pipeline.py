@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from hrnet_jax.data import pipeline
-from hrnet_jax.data.augment import Augmentation
-from hrnet_jax.data.images import ImageCache
 from hrnet_jax.data.records import read_csv
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images import ImageCache
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import get_scheme
 from tests import tiny

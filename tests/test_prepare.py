@@ -14,12 +14,12 @@ from PIL import Image
 
 from hrnet_jax import cli
 from hrnet_jax.data.attributes import read_attributes
-from hrnet_jax.data.images import read_image
 from hrnet_jax.data.prepare import prepare
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.data.records import read_csv
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import landmark_box
+from hrnet_jax.images import read_image
 from tests import data_trees
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
+from hrnet_jax.checkpoints.training import load_workdir
 from hrnet_jax.cli import run
-from hrnet_jax.training.checkpoints import load_workdir
 from tests import tiny
 
 STEPS, FACES = 6, 24  # of an epoch

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet_jax.codecs import DarkCodec, HIHCodec, MsraCodec, OfficialCodec, UnbiasedCodec
-from hrnet_jax.data.augment import RECIPES, Augmentation
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import crop_matrix
+from hrnet_jax.images.augment import RECIPES, Augmentation
 from hrnet_jax.protocols import Protocol, float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hrnet_jax.evaluation.benchmarks import BENCHMARKS, ROWS, compare
 from hrnet_jax.evaluation.metrics import MEASURES, summarise
-from hrnet_jax.evaluation.published import BENCHMARKS, ROWS, compare
 
 WFLW_SUBSETS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
 

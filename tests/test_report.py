@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from hrnet_jax import cli
-from hrnet_jax.data.images import write_image
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.pose import yaw_and_roll
@@ -18,6 +17,7 @@ from hrnet_jax.evaluation.report import write_report
 from hrnet_jax.evaluation.report.gallery import make_galleries
 from hrnet_jax.evaluation.scoring import Run, read_run, write_results
 from hrnet_jax.geometry import landmark_box
+from hrnet_jax.images import write_image
 from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import SCHEMES
 

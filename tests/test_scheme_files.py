@@ -12,8 +12,8 @@ from hrnet_jax.evaluation.scoring import read_run, write_results
 from hrnet_jax.inference.alignment import align, five_points
 from hrnet_jax.inference.drawing import draw_landmarks
 from hrnet_jax.protocols import Protocol
-from hrnet_jax.scheme_files import describe
 from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.schemes.files import describe
 from hrnet_jax.training.loop import run_metadata
 from tests import tiny
 

@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hrnet_jax.data import synthetic_shape as shape
-from hrnet_jax.data.synthetic import SyntheticFaces, render_face
-from hrnet_jax.data.synthetic_paint import Layer, spline
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.rendered import SyntheticFaces, render_face
+from hrnet_jax.rendered import shape as shape
+from hrnet_jax.rendered.paint import Layer, spline
 from hrnet_jax.schemes import W300
 
 

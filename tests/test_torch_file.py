@@ -14,9 +14,9 @@ import pytest
 import safetensors.numpy
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.weights import torch_file
-from hrnet_jax.weights.names import Entry
-from hrnet_jax.weights.torch_file import read_torch_file, read_weight_file
+from hrnet_jax.tensors import NUMBER_TYPES, number_type
+from hrnet_jax.torch_weights.names import Entry
+from hrnet_jax.torch_weights.torch_file import read_torch_file, read_weight_file
 from tests.torch_writer import (
     MAGIC,
     Object,
@@ -431,7 +431,7 @@ FUZZED = {
 @pytest.mark.parametrize("kind", FUZZED)
 def test_random_damage(tmp_path, kind):
     """400 damaged files of each kind: an error in one line, or tensors within their bounds."""
-    from hrnet_jax.weights.convert import to_flax
+    from hrnet_jax.torch_weights.convert import to_flax
 
     original = FUZZED[kind]()
     path = tmp_path / "w.pth"
@@ -506,5 +506,5 @@ def test_agrees_with_pytorch(tmp_path, legacy):
 
 
 def test_every_number_type_has_a_numpy_dtype():
-    for kind in torch_file._DTYPES:
-        np.dtype(torch_file._dtype(kind))
+    for kind in NUMBER_TYPES:
+        np.dtype(number_type(kind))

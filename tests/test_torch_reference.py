@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hrnet_jax import checkpoints
-from hrnet_jax.weights import convert, kinds
+from hrnet_jax.torch_weights import convert, kinds
 from tests import tiny
 from tests.seeded import seeded_array, seeded_image
 

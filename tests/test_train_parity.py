@@ -11,9 +11,9 @@ import pytest
 import hrnet_jax
 from hrnet_jax.models.layers import PIXEL_MEAN, PIXEL_STD
 from hrnet_jax.models.variants import get_variant
+from hrnet_jax.torch_weights import convert, names
 from hrnet_jax.training.state import create_state
 from hrnet_jax.training.step import make_train_step
-from hrnet_jax.weights import convert, names
 from tests.seeded import seeded_array, seeded_image
 
 DATA = "train_face_w18_29.npz"

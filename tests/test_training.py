@@ -17,23 +17,23 @@ import numpy as np
 import optax
 import pytest
 
-from hrnet_jax.checkpoints import write_safetensors
+from hrnet_jax.checkpoints.training import TrainCheckpoints, load_workdir
 from hrnet_jax.cli.configs import split_config
 from hrnet_jax.config import plain
-from hrnet_jax.data.augment import Augmentation
 from hrnet_jax.data.pipeline import TrainBatches
 from hrnet_jax.data.sources import open_split
 from hrnet_jax.errors import HRNetError, Stopped
-from hrnet_jax.evaluation.evaluate import predict_records
+from hrnet_jax.evaluation.landmarks import predict_records
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
+from hrnet_jax.tensors import write_safetensors
+from hrnet_jax.torch_weights.names import backbone_table
 from hrnet_jax.training import state as train_state
-from hrnet_jax.training.checkpoints import TrainCheckpoints, load_workdir
 from hrnet_jax.training.loop import build_model, initial_variables, train
 from hrnet_jax.training.workdir import claim_workdir, locked
-from hrnet_jax.weights.names import backbone_table
 from tests import tiny
 from tests.seeded import seeded_array
 
@@ -337,7 +337,7 @@ def test_mmpose_schedule():
 @pytest.mark.parametrize("name", sorted({path.stem for path in CONFIGS.glob("*.py")} - CLASSIFIERS))
 def test_configs_name_what_exists(name):
     from hrnet_jax.config import plain
-    from hrnet_jax.data.augment import Augmentation
+    from hrnet_jax.images.augment import Augmentation
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.training.losses import get_loss
 

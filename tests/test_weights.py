@@ -7,11 +7,12 @@ import threading
 
 import pytest
 
+from hrnet_jax import published
 from hrnet_jax.cli import run
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models import model_names
 from hrnet_jax.schemes import SCHEMES
-from hrnet_jax.weights import kinds, published
+from hrnet_jax.torch_weights import kinds
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,7 +1,5 @@
 """`convert_torch_weights.py`: PyTorch weights to a model of hrnet_jax, and back."""
 
-import functools
-
 from hrnet_jax.cli.parser import Parser
 
 EPILOG = """\
@@ -46,21 +44,17 @@ def main(argv: list[str]) -> int:
     if arguments.to_torch and (arguments.model != "auto" or arguments.scheme):
         parser.error("--to-torch takes no --model and no --scheme: the checkpoint says both")
 
-    from tqdm import tqdm
-
-    from hrnet_jax.weights.convert import convert_file, export_torch
+    from hrnet_jax.torch_weights.convert import convert_file, export_torch
 
     if arguments.to_torch:
         count = export_torch(arguments.source, arguments.destination)
         print(f"wrote {arguments.destination}: {count} tensors with official PyTorch names")
         return 0
-    progress = functools.partial(tqdm, desc="converting", unit="tensor", disable=None)
     done = convert_file(
         arguments.source,
         arguments.destination,
         arguments.model,
         arguments.scheme,
-        progress=progress,
     )
     print(f"read {arguments.source}: {done.container}")
     if done.model.endswith("_imagenet"):

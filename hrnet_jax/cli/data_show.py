@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         raise HRNetError(f"--output={arguments.output}: give a .png or .jpg file")
     config = override(load_config(arguments.config), overrides)
 
-    from hrnet_jax.data.images import write_image
+    from hrnet_jax.images import write_image
 
     sheet = draw_sheet(config, arguments.count, arguments.step, arguments.columns, arguments.cell)
     write_image(arguments.output, sheet)
@@ -48,9 +48,9 @@ def main(argv: list[str]) -> int:
 def draw_sheet(config, count: int, step: int, columns: int, cell: int):
     """The sheet as uint8 (H, W, 3), RGB: `count` faces from training step `step` on."""
     from hrnet_jax.config import plain
-    from hrnet_jax.data.augment import Augmentation
     from hrnet_jax.data.pipeline import TrainBatches
     from hrnet_jax.data.sources import open_split
+    from hrnet_jax.images.augment import Augmentation
     from hrnet_jax.inference.samples import draw_sample, tile
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme

@@ -34,13 +34,13 @@ def main(argv: list[str]) -> int:
 def run(config, workdir: Path) -> None:
     """Trains in `workdir`; prints a table and writes faces.png and the evaluation beside it."""
     from hrnet_jax.checkpoints import load
-    from hrnet_jax.data.images import write_image
     from hrnet_jax.data.sources import describe_split, open_split
     from hrnet_jax.evaluation.baseline import mean_shape_nme
-    from hrnet_jax.evaluation.evaluate import predict_records
+    from hrnet_jax.evaluation.landmarks import predict_records
     from hrnet_jax.evaluation.report import write_report
     from hrnet_jax.evaluation.scoring import write_results
     from hrnet_jax.evaluation.tables import format_table
+    from hrnet_jax.images import write_image
     from hrnet_jax.inference.drawing import contact_sheet, draw_landmarks
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol

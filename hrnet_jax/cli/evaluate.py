@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     if getattr(config, "task", "landmarks") == "classification":
         if arguments.distributed:
             raise HRNetError("--distributed: a classifier is evaluated in one process")
-        from hrnet_jax.classification.evaluate import evaluate_classifier
+        from hrnet_jax.evaluation.classification import evaluate_classifier
 
         evaluate_classifier(config, arguments)
         print(f"written: metrics.json and per_image.csv in {arguments.output}")
@@ -156,15 +156,15 @@ def evaluate_checkpoint(config, arguments):
     from hrnet_jax.checkpoints import load
     from hrnet_jax.config import plain
     from hrnet_jax.data.sources import describe_split, open_split
+    from hrnet_jax.devices import Devices, is_first_process
     from hrnet_jax.evaluation.boxes import describe_boxes, with_boxes
-    from hrnet_jax.evaluation.evaluate import predict_records
+    from hrnet_jax.evaluation.landmarks import predict_records
     from hrnet_jax.evaluation.scoring import write_results
     from hrnet_jax.inference.detector import make_detector
     from hrnet_jax.inference.forward import make_forward
     from hrnet_jax.protocols import Protocol
     from hrnet_jax.schemes import get_scheme
     from hrnet_jax.training.loop import compute_dtype, describe_model
-    from hrnet_jax.training.parallel import Devices, is_first_process
 
     devices = Devices()
     loaded = load(arguments.checkpoint, compute_dtype(config))
@@ -225,7 +225,7 @@ def evaluate_checkpoint(config, arguments):
 
 def show(run) -> None:
     """Prints the run's measures and the published table with the run in it."""
-    from hrnet_jax.evaluation.published import compare
+    from hrnet_jax.evaluation.benchmarks import compare
     from hrnet_jax.evaluation.tables import metrics_table
 
     print(metrics_table(run.result))

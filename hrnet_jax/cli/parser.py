@@ -37,7 +37,7 @@ def join_processes(arguments) -> None:
     """Joins the job's other processes, where the command line says that there are any."""
     place = arguments.coordinator, arguments.processes, arguments.process
     if arguments.distributed:
-        from hrnet_jax.training.parallel import start_processes
+        from hrnet_jax.devices import start_processes
 
         start_processes(*place)
     elif place != (None, None, None):

@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
 
 def _predictor(loaded, detector, boxes, arguments, output):
     """What landmarks.json says about the network, and `find(image, name)` for `_predict_file`."""
-    from hrnet_jax.data.images import write_image
+    from hrnet_jax.images import write_image
     from hrnet_jax.inference.alignment import align
     from hrnet_jax.inference.drawing import draw_landmarks
     from hrnet_jax.inference.predictor import MIN_SCORE, Predictor
@@ -126,8 +126,8 @@ def _predictor(loaded, detector, boxes, arguments, output):
 
 def _classifier(loaded, arguments):
     """The same for classes.json."""
-    from hrnet_jax.classification.classes import read_names
-    from hrnet_jax.classification.predict import Classifier, draw_guesses
+    from hrnet_jax.data.classes import read_names
+    from hrnet_jax.inference.classifier import Classifier, draw_guesses
 
     wrong = [key for key in ("box", "detector", "min_score", "aligned") if getattr(arguments, key)]
     if wrong:
@@ -151,7 +151,7 @@ def _predict_file(path, find, output, name, kind, entry_key):
     `find(image, name)` gives the picture to write, what the entry has under `entry_key`, and the
     line to print.
     """
-    from hrnet_jax.data.images import read_image, write_image
+    from hrnet_jax.images import read_image, write_image
 
     entry = {"file": path, "width": None, "height": None, entry_key: [], "error": None}
     try:

@@ -13,7 +13,7 @@ examples:
 
 The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM saves
 first. Every key of the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a
-classifier: hrnet_jax/classification/config.py).
+classifier: hrnet_jax/tasks/classification_config.py).
 """
 
 
@@ -35,14 +35,14 @@ def main(argv: list[str]) -> int:
     if getattr(config, "task", "landmarks") == "classification":
         if arguments.distributed:
             raise HRNetError("--distributed: a classifier trains in one process")
-        from hrnet_jax.classification.train import train
+        from hrnet_jax.tasks.classification import train
 
         best = train(config, arguments.workdir)
         print(f"best top-1 {best['top1']:.2f} % at step {best['step']}: {arguments.workdir}")
         return 0
     join_processes(arguments)
+    from hrnet_jax.devices import is_first_process
     from hrnet_jax.training.loop import train
-    from hrnet_jax.training.parallel import is_first_process
 
     best = train(config, arguments.workdir)
     if is_first_process():

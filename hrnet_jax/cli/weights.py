@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     get.add_argument("--output", default=".", help="folder for the file (default: this one)")
     arguments = parser.parse_args(argv)
 
-    from hrnet_jax.weights.published import PUBLISHED, fetch
+    from hrnet_jax.published import PUBLISHED, fetch
 
     if arguments.command == "list":
         print("\n".join(table(PUBLISHED.values())))

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrnet_jax.data.augment import Augmentation, Draw
 from hrnet_jax.data.device_augment import apply_pixels, draw_sample, place_points, warp
 from hrnet_jax.data.loose import crop_size, make_crops, shapes, stored_crops
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images.augment import Augmentation, Draw
 from hrnet_jax.protocols import Protocol
 
 

@@ -1,6 +1,6 @@
 """`Augmentation` in jax.numpy: one face from its loose crop to a training sample, jittable.
 
-The counterpart of `Protocol.prepare` and `Augmentation` (hrnet_jax/data/augment.py), with the same
+The counterpart of `Protocol.prepare` and `hrnet_jax.images.augment.Augmentation`, with the same
 distributions but draws of its own: JAX's generators are not NumPy's. A face is given by its box:
 offsets from the box's centre in sides of the padded box, so that no image size is needed to flip.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jax.scipy.special import ndtri
 
-from hrnet_jax.data.augment import Augmentation, Draw
+from hrnet_jax.images.augment import Augmentation, Draw
 
 _NUMBERS = 7 + 16  # of `draw_geometry` and `draw_pixels`
 _EXACT = jax.lax.Precision.HIGHEST  # else TPUs and some GPUs round the factors of a product

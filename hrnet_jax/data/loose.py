@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from hrnet_jax.checkpoints import write_safetensors
-from hrnet_jax.data.augment import Augmentation
-from hrnet_jax.data.crops import ANTIALIAS_BELOW, loose_crop
 from hrnet_jax.data.device_augment import reach
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images.augment import Augmentation
+from hrnet_jax.images.crops import ANTIALIAS_BELOW, loose_crop
 from hrnet_jax.protocols import Protocol
+from hrnet_jax.tensors import write_safetensors
 
 _FORMAT = 1  # of the file
 _BORDER = 2  # pixels around what is needed, for rounding and for the filter's neighbours

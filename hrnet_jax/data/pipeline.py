@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from hrnet_jax.data.augment import Augmentation, Draw
-from hrnet_jax.data.images import ImageCache, ImageError
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images import ImageCache, ImageError
+from hrnet_jax.images.augment import Augmentation, Draw
 from hrnet_jax.protocols import Protocol
 
 Batch = dict[str, np.ndarray]

@@ -7,9 +7,9 @@ import numpy as np
 
 from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.records import Records, read_csv
-from hrnet_jax.data.synthetic import SyntheticFaces
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import landmark_box
+from hrnet_jax.rendered import SyntheticFaces
 from hrnet_jax.schemes import Scheme
 
 SPLITS = ("train", "valid")

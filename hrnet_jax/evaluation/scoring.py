@@ -17,8 +17,8 @@ from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation import metrics
 from hrnet_jax.files import open_atomically
-from hrnet_jax.scheme_files import describe as describe_scheme
 from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme
+from hrnet_jax.schemes.files import describe as describe_scheme
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -160,7 +160,7 @@ def _scheme(metadata):
     """The scheme that the metadata names, or else the one with that number of landmarks."""
     if "num_landmarks" not in metadata["model"]:
         raise HRNetError(
-            f"{metadata['model']['name']} tells classes: use hrnet_jax.classification.predict"
+            f"{metadata['model']['name']} tells classes: use hrnet_jax.inference.classifier"
         )
     count = metadata["model"]["num_landmarks"]
     name = metadata.get("scheme")

@@ -4,7 +4,8 @@
     -> transition3 -> stage4 -> four branches at 1/4, 1/8, 1/16 and 1/32 of the input
 
 Every stage repeats exchange modules: residual blocks on each branch, then every branch is fused
-from all of them. Submodule names follow the official PyTorch names (see `hrnet_jax.weights.names`).
+from all of them. Submodule names follow the official PyTorch names
+(see `hrnet_jax.torch_weights.names`).
 """
 
 from collections.abc import Callable

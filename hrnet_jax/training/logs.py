@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hrnet_jax.devices import is_first_process
 from hrnet_jax.files import open_atomically
-from hrnet_jax.training.parallel import is_first_process
 
 LOG = "log.jsonl"
 

@@ -12,38 +12,31 @@ import numpy as np
 from tqdm import tqdm
 
 import hrnet_jax
+from hrnet_jax.checkpoints.training import TrainCheckpoints
 from hrnet_jax.config import plain
 from hrnet_jax.data import pipeline
-from hrnet_jax.data.augment import Augmentation
 from hrnet_jax.data.device import DeviceBatches
 from hrnet_jax.data.sources import describe_split, open_split
+from hrnet_jax.devices import Devices, is_first_process
 from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.evaluation.baseline import mean_shape_nme
-from hrnet_jax.evaluation.evaluate import predict_records
+from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.evaluation.scoring import nme_of_records
+from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models import model_head
 from hrnet_jax.models.layers import BatchNorm
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import Protocol
-from hrnet_jax.scheme_files import describe as describe_scheme
 from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.schemes.files import describe as describe_scheme
+from hrnet_jax.torch_weights.convert import load_backbone
 from hrnet_jax.training import state as train_state
-from hrnet_jax.training.checkpoints import TrainCheckpoints
 from hrnet_jax.training.logs import open_logs
 from hrnet_jax.training.losses import get_loss
-from hrnet_jax.training.parallel import (
-    MODES,
-    Devices,
-    Preemption,
-    call_counts,
-    feed,
-    is_first_process,
-    several_steps,
-)
+from hrnet_jax.training.parallel import MODES, Preemption, call_counts, feed, several_steps
 from hrnet_jax.training.step import make_train_step
 from hrnet_jax.training.workdir import claim_workdir, locked
-from hrnet_jax.weights.convert import load_backbone
 
 
 def train(config, workdir: str | Path) -> dict:

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hrnet_jax.devices import AXIS
 from hrnet_jax.models import normalise_images
 from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.protocols import STRIDE
 from hrnet_jax.training.losses import mean_squared_error
-from hrnet_jax.training.parallel import AXIS, per_device
+from hrnet_jax.training.parallel import per_device
 from hrnet_jax.training.state import TrainState, update_average
 
 

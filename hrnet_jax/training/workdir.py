@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 
 from hrnet_jax.config import default_config, plain
+from hrnet_jax.devices import is_first_process
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
-from hrnet_jax.training.parallel import is_first_process
 
 try:
     import fcntl

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from hrnet_jax.data.attributes import write_attributes
-from hrnet_jax.data.images import decode_image, write_image
 from hrnet_jax.data.prepare.faces import DataSet, Problems
 from hrnet_jax.data.records import Records, write_csv
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
+from hrnet_jax.images import decode_image, write_image
 
 IMAGES = "images"
 SETTINGS = "prepare.json"

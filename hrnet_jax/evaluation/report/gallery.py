@@ -5,10 +5,10 @@ import dataclasses
 import cv2
 import numpy as np
 
-from hrnet_jax.data.crops import affine_crop
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.scoring import Run
 from hrnet_jax.geometry import apply_affine, crop_matrix
+from hrnet_jax.images.crops import affine_crop
 from hrnet_jax.inference.drawing import draw_landmarks
 
 TRUTH, PREDICTION = (64, 224, 128), (255, 64, 160)  # RGB

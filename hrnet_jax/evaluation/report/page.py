@@ -5,10 +5,9 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from hrnet_jax.data.images import write_image
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.evaluation.benchmarks import compare
 from hrnet_jax.evaluation.metrics import MEASURES
-from hrnet_jax.evaluation.published import compare
 from hrnet_jax.evaluation.report.figures import (
     CAPTIONS,
     make_figures,
@@ -20,6 +19,7 @@ from hrnet_jax.evaluation.report.gallery import Shot, make_galleries
 from hrnet_jax.evaluation.scoring import Run
 from hrnet_jax.evaluation.tables import format_measure, measure_title
 from hrnet_jax.files import open_atomically
+from hrnet_jax.images import write_image
 from hrnet_jax.inference.drawing import contact_sheet
 
 # Nothing is loaded and nothing runs, whatever a file name or a metrics.json says.

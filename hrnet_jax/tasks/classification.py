@@ -10,19 +10,20 @@ import jax.numpy as jnp
 import optax
 
 import hrnet_jax
-from hrnet_jax.classification import config as classification_config
-from hrnet_jax.classification.data import TrainBatches, find_classes, open_split
-from hrnet_jax.classification.evaluate import accuracy, classify_pictures, make_classify
-from hrnet_jax.classification.preprocessing import Preprocessing, RandomCrop
+from hrnet_jax.checkpoints.training import TrainCheckpoints
 from hrnet_jax.config import plain
+from hrnet_jax.data.pictures import TrainBatches, find_classes, open_split
 from hrnet_jax.data.pipeline import iterate_threads
+from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
+from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError, Stopped
+from hrnet_jax.evaluation.classification import accuracy, classify_pictures, make_classify
 from hrnet_jax.models import normalise_images
 from hrnet_jax.models.cpu_conv import jit
-from hrnet_jax.training.checkpoints import TrainCheckpoints
+from hrnet_jax.tasks import classification_config as classification_config
 from hrnet_jax.training.logs import Logs
 from hrnet_jax.training.loop import check_finite
-from hrnet_jax.training.parallel import Devices, Preemption
+from hrnet_jax.training.parallel import Preemption
 from hrnet_jax.training.state import TrainState, create_state, learning_rate
 from hrnet_jax.training.workdir import claim_workdir, locked
 
@@ -33,7 +34,7 @@ def train(config, workdir: str | Path) -> dict:
     """Trains, evaluates and checkpoints in `workdir`; goes on where an earlier run there stopped.
 
     Args:
-      config: attributes as in `hrnet_jax.classification.config.default_config`.
+      config: attributes as in `hrnet_jax.tasks.classification_config.default_config`.
       workdir: a folder, made if needed. HRNetError if it belongs to another config.
 
     Returns:

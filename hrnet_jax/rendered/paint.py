@@ -9,7 +9,7 @@ import functools
 import cv2
 import numpy as np
 
-from hrnet_jax.data import synthetic_shape as shape
+from hrnet_jax.rendered import shape as shape
 
 _SHIFT = 5  # fractional bits of OpenCV's fixed-point positions
 _TURN = np.linspace(0, 2 * np.pi, 20, endpoint=False)

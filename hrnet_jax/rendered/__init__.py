@@ -12,11 +12,11 @@ import dataclasses
 import cv2
 import numpy as np
 
-from hrnet_jax.data import synthetic_hair as hairdress
-from hrnet_jax.data import synthetic_paint as paint
-from hrnet_jax.data import synthetic_scene as scene
-from hrnet_jax.data import synthetic_shape as shape
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.rendered import hair as hairdress
+from hrnet_jax.rendered import paint as paint
+from hrnet_jax.rendered import scene as scene
+from hrnet_jax.rendered import shape as shape
 
 _SUPERSAMPLING = 2
 _SKIN = np.array(

@@ -6,22 +6,22 @@ export_torch("runs/wflw", "wflw.safetensors")           # for PyTorch users
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
-from hrnet_jax import checkpoints
-from hrnet_jax.classification.classes import IMAGENET_1K
-from hrnet_jax.classification.preprocessing import PREPROCESSINGS
+from hrnet_jax import checkpoints, protocols, published, tensors
+from hrnet_jax.data.classes import IMAGENET_1K
+from hrnet_jax.data.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import HRNetVariant
 from hrnet_jax.schemes import SCHEMES, get_scheme
-from hrnet_jax.weights import kinds, published
-from hrnet_jax.weights.names import Entry, backbone_table, model_table
-from hrnet_jax.weights.torch_file import read_weight_file
+from hrnet_jax.torch_weights import kinds
+from hrnet_jax.torch_weights.names import Entry, backbone_table, model_table
+from hrnet_jax.torch_weights.torch_file import read_weight_file
 
 _TO_FLAX = {"conv": (2, 3, 1, 0), "linear": (1, 0), "vector": None}
 _TO_TORCH = {"conv": (3, 2, 0, 1), "linear": (1, 0), "vector": None}
@@ -66,7 +66,7 @@ def to_flax(
 
     Args:
       state: tensors by PyTorch name. PyTorch's batch counters may be missing.
-      table: the network's tensors (`hrnet_jax.weights.names`).
+      table: the network's tensors (`hrnet_jax.torch_weights.names`).
       ignored: prefixes of names that may be there and are not used.
       source: what to call `state` in an error.
 
@@ -142,7 +142,7 @@ def _fresh(entry):
 def load_backbone(path: str | Path, variant: HRNetVariant) -> tuple[dict, dict]:
     """Reads the backbone of an ImageNet or facial-landmark checkpoint, to start training from.
 
-    All kinds of `hrnet_jax.weights.kinds` that have one, whatever their head.
+    All kinds of `hrnet_jax.torch_weights.kinds` that have one, whatever their head.
 
     Returns:
       ({"params": {"backbone": …}, "batch_stats": {"backbone": …}} with float32 NumPy leaves,
@@ -181,19 +181,17 @@ def convert_file(
     model: str = "auto",
     scheme: str | None = None,
     protocol=None,
-    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Conversion:
     """Converts a PyTorch checkpoint of the HRNet family into a model for `hrnet_jax.load`.
 
     Args:
-      source: a file that `read_torch_file` reads, of a kind of `hrnet_jax.weights.kinds`.
+      source: a file that `read_torch_file` reads, of a kind of `hrnet_jax.torch_weights.kinds`.
       destination: a directory, or a path ending in .safetensors (see `checkpoints.save_model`).
       model: name of the model, or "auto" to tell it by the tensors.
       scheme: landmark scheme; by default the one with that number of landmarks, if any.
       protocol: the `Protocol` (or, of a classifier, the `Preprocessing`) the network was trained
         for; by default the official one for files of the official code and for all classifiers,
         else none.
-      progress: wraps the list of tensors that are written (e.g. `tqdm.tqdm`).
 
     Raises:
       HRNetError: unreadable, not such a network, or a scheme with another number of landmarks.
@@ -216,8 +214,6 @@ def convert_file(
         count, classes = {"num_landmarks": found.outputs}, {}
         scheme = _choose_scheme(scheme, found.outputs, source)
     if protocol is None and scheme is not None and found.kind.protocol is not None:
-        from hrnet_jax import protocols
-
         protocol = getattr(protocols, found.kind.protocol)(scheme)
 
     used = _count_used(found.state, table) - found.zero_biases
@@ -250,7 +246,7 @@ def convert_file(
         used=used,
         ignored=len(file.tensors) - used,
         zero_biases=found.zero_biases,
-        destination=checkpoints.save_model(destination, variables, metadata, progress=progress),
+        destination=checkpoints.save_model(destination, variables, metadata),
     )
 
 
@@ -283,5 +279,5 @@ def export_torch(checkpoint: str | Path, out: str | Path) -> int:
     model = loaded.metadata["model"]
     outputs = model.get("num_landmarks") or model["num_classes"]
     state = to_torch(loaded.variables, model_table(model["name"], outputs, model.get("head")))
-    checkpoints.write_safetensors(out, state, {"format": "pt"})
+    tensors.write_safetensors(out, state, {"format": "pt"})
     return len(state)

@@ -3,52 +3,24 @@
     tensors = read_torch_file("HR18-WFLW.pth")          # {"conv1.weight": float32 (64, 3, 3, 3), …}
 
 The content decides how a file is read, not its name. Nothing that a file names is imported or
-called (`hrnet_jax.weights.unpickle`), and sizes are checked against the size of the file, so a
+called (see `unpickle.py` here), and sizes are checked against the size of the file, so a
 damaged or hostile file gives an `HRNetError`, whatever it holds.
 """
 
 import contextlib
 import dataclasses
 import io
-import json
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import safetensors
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.weights.unpickle import RefusedNameError, Stub, Tensor, load_pickle
-
-# What the standard library, NumPy and safetensors raise on damaged bytes.
-_DAMAGE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    safetensors.SafetensorError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-# Number types as safetensors and PyTorch's storage classes name them -> NumPy dtypes of the bytes.
-# NumPy has no bfloat16, which is the upper half of a float32: see `_widen`.
-_DTYPES = {
-    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"},
-    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "?"},
-    **{"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2"},
-    **{"BFloat16Storage": "<u2", "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2"},
-    **{"CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "?"},
-}
+from hrnet_jax.tensors import number_type, one_line_errors, open_file, read_safetensors, widen
+from hrnet_jax.torch_weights.unpickle import RefusedNameError, Stub, Tensor, load_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
@@ -84,8 +56,8 @@ def read_weight_file(path: str | Path) -> WeightFile:
         needs, such as `os.system`.
     """
     path = Path(path)
-    with _one_line_errors(path):
-        with _open(path) as file:
+    with one_line_errors(path), _refusals(path):
+        with open_file(path) as file:
             start = file.read(9)
         if start.startswith(b"PK\x03\x04"):
             tensors, container = _read_zip(path)
@@ -101,47 +73,12 @@ def read_weight_file(path: str | Path) -> WeightFile:
     return WeightFile(tensors, ", ".join(container))
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the tensors (float16 and bfloat16 as float32) and the metadata of the file.
-
-    Raises:
-      HRNetError: unreadable, damaged, or no safetensors file.
-    """
-    path = Path(path)
-    with _one_line_errors(path):
-        with _open(path) as file:
-            data = file.read()
-        entries = safetensors.deserialize(data)  # checks the header and every offset
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        del data
-        tensors = {}
-        for name, entry in sorted(entries, key=lambda item: header[item[0]]["data_offsets"]):
-            array = np.frombuffer(entry.pop("data"), _dtype(entry["dtype"]))
-            tensors[name] = _widen(array, entry["dtype"]).reshape(entry["shape"])
-    return tensors, header.get("__metadata__", {})
-
-
 @contextlib.contextmanager
-def _one_line_errors(path):
+def _refusals(path):
     try:
         yield
     except RefusedNameError as error:
         raise HRNetError(f"{path}: {error}: refused") from error
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise HRNetError(
-            f"{path} is damaged or incomplete, or not a file of torch.save or safetensors "
-            f"({reason})"
-        ) from error
-
-
-def _open(path):
-    if not path.is_file():  # also keeps a pipe or a device from blocking
-        raise HRNetError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _read_zip(path):
@@ -170,7 +107,7 @@ def _read_zip(path):
 
 def _read_legacy(path):
     """PyTorch < 1.6: pickles of magic, version, system, content, keys; then the storages."""
-    with _open(path) as file:
+    with open_file(path) as file:
         data = file.read()
     stream = io.BytesIO(data)
     content = load_pickle(stream)
@@ -189,7 +126,7 @@ def _read_legacy(path):
     position = stream.tell()
     for key in keys:
         (length,) = struct.unpack_from("<q", view, position)
-        size = length * np.dtype(_dtype(storages[key].kind)).itemsize
+        size = length * np.dtype(number_type(storages[key].kind)).itemsize
         position += 8
         if not 0 <= size <= len(data) - position:
             raise ValueError("it ends within its tensors")
@@ -273,8 +210,8 @@ def _load(tensors: dict[str, Tensor], read_storage: Callable, file_size: int):
         key, kind = tensor.storage.key, tensor.storage.kind
         if key not in storages:
             storages[key] = read_storage(key)
-        view = _view(np.frombuffer(storages[key], _dtype(kind)), tensor)
-        arrays[name] = _widen(view, kind)
+        view = _view(np.frombuffer(storages[key], number_type(kind)), tensor)
+        arrays[name] = widen(view, kind)
     return arrays
 
 
@@ -291,16 +228,3 @@ def _view(flat, tensor):
     strides = [stride * flat.itemsize for stride in tensor.strides]
     view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, strides)
     return np.asarray(view, order="C")
-
-
-def _dtype(kind):
-    if kind not in _DTYPES:
-        raise ValueError(f"unknown number type {ascii(kind)[:40]}")
-    return _DTYPES[kind]
-
-
-def _widen(array, kind):
-    """float16 and bfloat16 to float32; others as they are."""
-    if kind in ("BF16", "BFloat16Storage"):
-        return (array.astype("<u4") << 16).view("<f4")
-    return array.astype("<f4") if array.dtype == np.float16 else array

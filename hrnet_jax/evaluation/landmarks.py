@@ -7,9 +7,9 @@ import numpy as np
 
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.records import Records
+from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols import Protocol
-from hrnet_jax.training.parallel import Devices
 
 
 def predict_records(

@@ -14,9 +14,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from hrnet_jax.devices import is_first_process
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
-from hrnet_jax.training.parallel import is_first_process
 
 METADATA = "metadata.json"
 

@@ -68,7 +68,7 @@ class Preprocessing:
 
 # By where a checkpoint comes from; the figures that these publish hold for it. Official: tools/
 # valid.py of HRNet-Image-Classification (resize to 224 / 0.875); mmpretrain does the same, also for
-# its figures of the SSLD networks (`hrnet_jax.weights.published`). The others are timm's settings.
+# its figures of the SSLD networks (`hrnet_jax.published`). The others are timm's settings.
 PREPROCESSINGS = {
     "official": Preprocessing(),
     "timm ms_aug_in1k": Preprocessing(resize=235),

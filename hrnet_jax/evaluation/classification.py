@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 import hrnet_jax
 from hrnet_jax.checkpoints import load
-from hrnet_jax.classification.classes import model_classes
-from hrnet_jax.classification.data import EvalBatches, Pictures, open_split
-from hrnet_jax.classification.preprocessing import Preprocessing
 from hrnet_jax.config import plain
+from hrnet_jax.data.classes import model_classes
+from hrnet_jax.data.pictures import EvalBatches, Pictures, open_split
 from hrnet_jax.data.pipeline import iterate_threads
+from hrnet_jax.data.preprocessing import Preprocessing
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.files import open_atomically
@@ -86,7 +86,7 @@ def evaluate_classifier(config, arguments) -> None:
     """`evaluate.py` for a classifier: writes metrics.json and per_image.csv, prints a table.
 
     Args:
-      config: attributes as in `hrnet_jax.classification.config`: the data set.
+      config: attributes as in `hrnet_jax.tasks.classification_config`: the data set.
       arguments: of `hrnet_jax.cli.evaluate`; those that are about landmarks are refused.
 
     Raises:

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 
-from hrnet_jax.classification.preprocessing import Preprocessing, RandomCrop
+from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 
 _DEFAULTS = {
     "task": "classification",

@@ -8,8 +8,6 @@ import dataclasses
 
 import numpy as np
 
-from hrnet_jax.errors import HRNetError
-
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -25,7 +23,7 @@ class Scheme:
     """The meaning of the landmark indices of one data set.
 
     Attributes:
-      name: key in `SCHEMES`, or of one's own (`hrnet_jax.scheme_files`).
+      name: key in `SCHEMES`, or of one's own (`hrnet_jax.schemes.files`).
       num_landmarks: number of points L.
       flip_pairs: index pairs that change places when the image is mirrored.
       normaliser: the pair of points whose distance normalises the NME (outer eye corners, the
@@ -141,28 +139,3 @@ AFLW = Scheme(
 )
 
 SCHEMES = {scheme.name: scheme for scheme in (W300, WFLW, COFW, AFLW)}
-
-
-def get_scheme(name: str | dict) -> Scheme:
-    """The scheme of that name, of a scheme file, or of a description in a checkpoint.
-
-    Args:
-      name: a key of `SCHEMES`; the path of a .json or .toml file, or a dictionary of its content
-        (`hrnet_jax.scheme_files`).
-
-    Raises:
-      HRNetError: there is none, with the known names; or the file is wrong, with the place.
-    """
-    if isinstance(name, str) and name in SCHEMES:
-        return SCHEMES[name]
-    # Imported here: that module builds on this one.
-    from hrnet_jax.scheme_files import read_scheme, scheme_from_dict
-
-    if isinstance(name, dict):
-        return scheme_from_dict(name, f"scheme {name.get('name')!r}")
-    if not isinstance(name, str) or not name.endswith((".json", ".toml")):
-        raise HRNetError(
-            f"unknown landmark scheme {name!r}: choose one of {', '.join(SCHEMES)}, or the path of "
-            "a .json or .toml file with your own"
-        )
-    return read_scheme(name)

@@ -1,6 +1,6 @@
 """Published results as data, and the table that puts a run beside them.
 
-The figures of published checkpoints are in `hrnet_jax.weights.published`; here are those of methods
+The figures of published checkpoints are in `hrnet_jax.published`; here are those of methods
 whose weights this project does not read. Every figure has its source and its normaliser.
 """
 
@@ -8,7 +8,7 @@ import dataclasses
 
 from hrnet_jax.evaluation.metrics import MEASURES
 from hrnet_jax.evaluation.tables import format_measure, format_table, measure_title
-from hrnet_jax.weights.published import PUBLISHED
+from hrnet_jax.published import PUBLISHED
 
 
 @dataclasses.dataclass(frozen=True)

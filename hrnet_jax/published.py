@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.weights import kinds
+from hrnet_jax.torch_weights import kinds
 
 _RESEARCH = "the images it was made from are for research only"
 _OFFICIAL_FACE = "README of github.com/HRNet/HRNet-Facial-Landmark-Detection"
@@ -32,7 +32,7 @@ class Published:
 
     Attributes:
       name: ours, for `hrnet-jax weights get`.
-      kind: as in `hrnet_jax.weights.kinds`, which recognises the file.
+      kind: as in `hrnet_jax.torch_weights.kinds`, which recognises the file.
       model: name for `create_model`.
       metrics: the published figures: NME and failure rate in percent, top-1 and top-5 accuracy
         in percent.

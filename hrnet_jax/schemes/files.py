@@ -20,7 +20,7 @@ import tomllib
 from pathlib import Path
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.schemes import SCHEMES, Line, Scheme
+from hrnet_jax.schemes.table import SCHEMES, Line, Scheme
 
 _MAX_LANDMARKS = 10_000
 _MAX_BYTES = 10**6

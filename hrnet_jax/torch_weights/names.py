@@ -1,7 +1,7 @@
 """PyTorch names <-> Flax paths of the published networks, generated from the variant tables.
 
 A table is a list of `Entry`, one for each tensor of the official PyTorch state dict, in the order
-of the official files. It is read in both directions by `hrnet_jax.weights.convert`.
+of the official files. It is read in both directions by `hrnet_jax.torch_weights.convert`.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ Metadata is JSON in the file's header: {"format": 1, "version", "model", "scheme
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
 from hrnet_jax.models import create_model
-from hrnet_jax.weights.torch_file import read_safetensors
+from hrnet_jax.tensors import read_safetensors, write_safetensors
 
 FILE_NAME = "model.safetensors"
 FORMAT = 1
 
-_SAFETENSORS_DTYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "int64": "I64",
-    "uint8": "U8",
-}
-
 _HEADER_KEY = "hrnet_jax"
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 _RELEASED_FOLDERS = (_PACKAGE / "released", _PACKAGE.parent / "weights")
 
 
@@ -57,7 +48,6 @@ def save_model(
     variables: Mapping,
     metadata: Mapping,
     dtype: str = "float32",
-    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Path:
     """Writes a model file and returns its path. A reader never sees half a file.
 
@@ -69,7 +59,6 @@ def save_model(
         version are added.
       dtype: "float16" stores the kernels (nearly all of the file) in half precision; biases and
         batch statistics, which may be large or tiny, stay in float32.
-      progress: wraps the list of tensors while they are written (e.g. `tqdm.tqdm`).
 
     Raises:
       HRNetError: cannot be written, or a kernel does not fit float16.
@@ -90,39 +79,8 @@ def save_model(
             array = half
         tensors[name] = array
     content = {"format": FORMAT, "version": hrnet_jax.__version__, **metadata}
-    write_safetensors(path, tensors, {_HEADER_KEY: json.dumps(content)}, progress)
+    write_safetensors(path, tensors, {_HEADER_KEY: json.dumps(content)})
     return path
-
-
-def write_safetensors(
-    path: str | Path,
-    tensors: Mapping[str, np.ndarray],
-    header: Mapping[str, str],
-    progress: Callable[[Iterable], Iterable] = iter,
-) -> None:
-    """Writes NumPy arrays by name; the file appears whole or not at all.
-
-    One tensor after the other, so that a large network is not in memory once more (safetensors'
-    own writer makes two copies).
-
-    Raises:
-      HRNetError: cannot be written.
-      KeyError: an array is neither float64, float32, float16, int64 nor uint8.
-    """
-    # Wide numbers first, so that all are aligned, which PyTorch's reader needs.
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
-    entries, position = {"__metadata__": dict(header)}, 0
-    for name, array in tensors.items():
-        offsets = [position, position + array.nbytes]
-        kind = _SAFETENSORS_DTYPES[array.dtype.name]
-        entries[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": offsets}
-        position = offsets[1]
-    head = json.dumps(entries).encode()
-    head += b" " * (-len(head) % 8)  # as safetensors does: the tensors are aligned
-    with open_atomically(path, binary=True) as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for array in progress(list(tensors.values())):
-            file.write(np.ascontiguousarray(array).data)
 
 
 def load(path: str | Path, dtype=jnp.float32) -> Loaded:
@@ -193,7 +151,7 @@ def _read(path):
     if path.is_dir():
         if not (path / "checkpoints").is_dir():
             raise HRNetError(f"{path} holds neither {FILE_NAME} nor a training run's checkpoints")
-        from hrnet_jax.training.checkpoints import load_workdir
+        from hrnet_jax.checkpoints.training import load_workdir
 
         variables, metadata = load_workdir(path)
         return path, flatten_dict(variables, sep="/"), metadata

@@ -6,8 +6,8 @@ Positions are continuous image pixels, colours RGB, as in `synthetic_paint`.
 import cv2
 import numpy as np
 
-from hrnet_jax.data import synthetic_shape as shape
-from hrnet_jax.data.synthetic_paint import Layer, spline
+from hrnet_jax.rendered import shape as shape
+from hrnet_jax.rendered.paint import Layer, spline
 
 _FABRICS = np.array(
     [

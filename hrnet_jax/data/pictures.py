@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrnet_jax.classification.classes import map_labels
-from hrnet_jax.classification.preprocessing import Preprocessing, RandomCrop
-from hrnet_jax.data.images import read_image
+from hrnet_jax.data.classes import map_labels
 from hrnet_jax.data.pipeline import Batch
+from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.images import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -40,7 +40,7 @@ def find_classes(data, split: str = "train") -> list[str]:
     """Identifiers of the classes of a split: its sub-folders, sorted, or a TFDS label's names.
 
     Args:
-      data: `config.data`, see `hrnet_jax.classification.config`.
+      data: `config.data`, see `hrnet_jax.tasks.classification_config`.
 
     Raises:
       HRNetError: the folder or data set is not there, or has no classes.
@@ -60,7 +60,7 @@ def open_split(data, split: str, known: Sequence[str] | None, count: int) -> Pic
     """The labelled pictures of a split ("train" or "valid") that `config.data` describes.
 
     Args:
-      data: `config.data`, see `hrnet_jax.classification.config`.
+      data: `config.data`, see `hrnet_jax.tasks.classification_config`.
       known: identifiers of the network's outputs, where they are known.
       count: number of the network's outputs.
 

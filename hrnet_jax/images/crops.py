@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hrnet_jax.data import images
+from hrnet_jax import images
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import check_box, invert_affine, official_transform_pixel
 

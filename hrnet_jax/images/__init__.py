@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from hrnet_jax.data import jpeg
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
+from hrnet_jax.images import jpeg
 
 
 class ImageError(HRNetError):

@@ -6,9 +6,9 @@ Positions are continuous image pixels, colours RGB, as in `synthetic_paint`.
 import cv2
 import numpy as np
 
-from hrnet_jax.data import synthetic_shape as shape
-from hrnet_jax.data.synthetic_paint import Layer, ramp, spline, surface_light
-from hrnet_jax.data.synthetic_scene import pick, solid
+from hrnet_jax.rendered import shape as shape
+from hrnet_jax.rendered.paint import Layer, ramp, spline, surface_light
+from hrnet_jax.rendered.scene import pick, solid
 
 
 class Hair:

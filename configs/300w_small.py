@@ -42,5 +42,4 @@ def get_config(codec=""):
         warmup_epochs=1.0,
     )
     config.eval.batch_size = 20
-    config.data.loader = "threads"
     return config

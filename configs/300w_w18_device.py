@@ -21,7 +21,7 @@ def get_config(argument=""):
     config.protocol = ConfigDict(float_protocol(sigma=1.5).to_dict())
     config.augment.flip_offset = 2.2  # of the copy that RESULTS.md describes; 300W's own: 1.0
     config.augment.update(scale=0.2, translation=0.04, brightness=0.1, contrast=0.3, colour=0.1)
-    config.data.update(source="device", loader="threads")
+    config.data.update(source="device")
     config.train.update(
         batch_size=32,
         drop_last=True,

@@ -14,9 +14,7 @@ def get_config():
     config.model.name = "hrnetv2_w18_small_v1"
     config.model.norm_momentum = 0.9
     config.protocol = ConfigDict(float_protocol(sigma=1.5, input_size=96).to_dict())
-    config.data.update(
-        source="synthetic", train_count=1200, valid_count=200, size=160, loader="threads"
-    )
+    config.data.update(source="synthetic", train_count=1200, valid_count=200, size=160)
     config.train.update(
         epochs=8,
         batch_size=16,

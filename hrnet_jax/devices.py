@@ -1,5 +1,9 @@
 """The devices of all processes of a job, and where arrays lie on them."""
 
+import functools
+import threading
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -29,6 +33,25 @@ def start_processes(
     devices = Devices()
     devices.collect(devices.split(np.zeros(jax.local_device_count())))
     multihost_utils.sync_global_devices("met")
+
+
+_turn = threading.Lock()
+
+
+def one_at_a_time(function: Callable) -> Callable:
+    """A compiled function that threads may share: their calls run one after the other.
+
+    On CPUs two programs of different shapes, called from several threads, can each wait for the
+    threads that the other holds, for good. The lock is that of all such functions, and a call
+    returns when its results are there.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments):
+        with _turn:
+            return jax.block_until_ready(function(*arguments))
+
+    return call
 
 
 class Devices:

@@ -16,6 +16,7 @@ from hrnet_jax.data.classes import model_classes
 from hrnet_jax.data.pictures import EvalBatches, Pictures, open_split
 from hrnet_jax.data.pipeline import iterate_threads
 from hrnet_jax.data.preprocessing import Preprocessing
+from hrnet_jax.devices import one_at_a_time
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.files import open_atomically
@@ -26,7 +27,7 @@ TOP = 5
 
 
 def make_classify(model) -> Callable:
-    """Returns the jitted `classify(variables, images) -> (probabilities, classes)`.
+    """Returns the compiled `classify(variables, images) -> (probabilities, classes)`.
 
     `images` is uint8 (N, S, S, 3) RGB; the results are (N, K), the likeliest first, K the lesser of
     five and the number of classes.
@@ -37,7 +38,7 @@ def make_classify(model) -> Callable:
         probabilities = jax.nn.softmax(model.apply(variables, normalise_images(images)))
         return jax.lax.top_k(probabilities, min(TOP, probabilities.shape[-1]))
 
-    return classify
+    return one_at_a_time(classify)
 
 
 def classify_pictures(

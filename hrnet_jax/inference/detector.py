@@ -2,13 +2,15 @@
 
 A detector is any function `detector(image) -> (boxes, scores)`: `image` uint8 (H, W, 3) RGB;
 `boxes` float32 (F, 4), x0, y0, x1, y1 in continuous image pixels; `scores` (F,), higher is surer,
-in the detector's own unit.
+in the detector's own unit. `Predictor` calls it from every thread that calls it: the ones here take
+turns.
 
 Networks for landmarks are trained on boxes round the landmarks (brows to chin), and detectors draw
 theirs differently. The detectors here return squares moved and scaled to where that box lies on
 average: see `_to_landmark_boxes`.
 """
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -40,19 +42,21 @@ class HaarDetector:
                 f"OpenCV {cv2.__version__} has no Haar cascades: install "
                 "'opencv-python-headless<5', give --detector=MODEL.onnx (YuNet), or give boxes"
             )
+        self._lock = threading.Lock()  # OpenCV's objects keep state within a call
         self._frontal = _cascade("haarcascade_frontalface_alt.xml")
         self._profile = _cascade("haarcascade_profileface.xml")
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (F, 4) float32, continuous image pixels, and scores (F,): surest first."""
         grey, zoom = _resized(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), self._side)
-        boxes, scores = self._detect(self._frontal, grey)
-        if not len(boxes):
-            boxes, scores = self._detect(self._profile, grey)
-            mirrored, mirrored_scores = self._detect(self._profile, grey[:, ::-1].copy())
-            mirrored[:, [0, 2]] = grey.shape[1] - mirrored[:, [2, 0]]
-            boxes = np.concatenate([boxes, mirrored])
-            scores = np.concatenate([scores, mirrored_scores])
+        with self._lock:
+            boxes, scores = self._detect(self._frontal, grey)
+            if not len(boxes):
+                boxes, scores = self._detect(self._profile, grey)
+                mirrored, mirrored_scores = self._detect(self._profile, grey[:, ::-1].copy())
+                mirrored[:, [0, 2]] = grey.shape[1] - mirrored[:, [2, 0]]
+                boxes = np.concatenate([boxes, mirrored])
+                scores = np.concatenate([scores, mirrored_scores])
         kept = suppress_duplicates(boxes, scores)
         return _to_landmark_boxes(boxes[kept] / zoom, self._shift, self._ratio), scores[kept]
 
@@ -89,6 +93,7 @@ class YuNetDetector:
         path = Path(model_path)
         if not path.is_file():
             raise HRNetError(f"{path}: no such detector model (an .onnx file of YuNet)")
+        self._lock = threading.Lock()  # OpenCV's network keeps state within a call
         model = path.read_bytes()
         for name, value in (("batch", 1), ("height", self._side), ("width", self._side)):
             model = _fix_dimension(model, name, value)
@@ -113,7 +118,8 @@ class YuNetDetector:
         small, zoom = _resized(image, self._side)
         canvas = np.zeros((self._side, self._side, 3), np.uint8)
         canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
-        found = self._network.detect(canvas)[1]
+        with self._lock:
+            found = self._network.detect(canvas)[1]
         found = np.zeros((0, 15), np.float32) if found is None else found
         boxes = found[:, :4].astype(np.float64)
         boxes[:, 2:] += boxes[:, :2]

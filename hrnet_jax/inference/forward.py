@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from hrnet_jax.devices import one_at_a_time
 from hrnet_jax.models import normalise_images
 from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.protocols import Protocol
@@ -12,7 +13,7 @@ from hrnet_jax.schemes import Scheme
 
 
 def make_forward(model, protocol: Protocol, scheme: Scheme) -> Callable:
-    """Returns the jitted `forward(variables, images) -> (points, scores)`.
+    """Returns the compiled `forward(variables, images) -> (points, scores)`, for any thread.
 
     `images` is uint8 (N, S, S, 3) RGB, crops of `protocol`; `points` (N, L, 2) in heatmap pixels
     and `scores` (N, L), the heatmap maxima. With the protocol's flip test the heatmaps are the mean
@@ -32,4 +33,4 @@ def make_forward(model, protocol: Protocol, scheme: Scheme) -> Callable:
             outputs = (outputs + mirrored) / 2
         return protocol.codec.decode(outputs)
 
-    return forward
+    return one_at_a_time(forward)

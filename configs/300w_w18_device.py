@@ -1,11 +1,11 @@
 """HRNetV2-W18 on 300W for one GPU: float protocol, bfloat16, the data set in device memory.
 
-    python train.py --config=configs/300w_w18_device.py --workdir=runs/300w_w18_device
+    hrnet-jax train --config=300w_w18_device --workdir=runs/300w_w18_device
 
 The recipe of configs/300w_small.py (float coordinates, mild tones, cosine) at full size. No result
 yet: not measured, for want of a GPU.
 
-`--config=configs/300w_w18_device.py:quicktest` is the same in small, to see that everything runs.
+`--config=300w_w18_device:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """What `make demo` trains: a narrow network on rendered faces, from nothing to drawn landmarks.
 
-python train.py --config=configs/demo.py --workdir=runs/demo
+hrnet-jax train --config=demo --workdir=runs/demo
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,15 @@
 """Every config file that ships starts after the plain install, without TensorFlow."""
 
 import dataclasses
+import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from hrnet_jax.cli import run
-from hrnet_jax.cli.configs import load_config
+from hrnet_jax.cli.configs import load_config, shipped_configs
 from hrnet_jax.data import device, pictures, pipeline
 from hrnet_jax.data.records import read_csv, write_csv
 from hrnet_jax.errors import HRNetError
@@ -85,3 +87,29 @@ def test_tfdata_asked_for_without_tensorflow_is_one_line(tmp_path, capsys, witho
 def test_auto_is_tfdata_where_tensorflow_is():
     pytest.importorskip("tensorflow", reason="pip install 'hrnet-jax[data]'")
     assert pipeline.choose_loader("auto") == ("tfdata", "batches by tf.data")
+
+
+def test_a_config_that_ships_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no configs/ is
+    assert sorted(shipped_configs()) == [path.stem for path in CONFIGS]
+    assert load_config("300w_small").protocol.codec.name == "unbiased"
+    assert load_config("300w_small:dark").protocol.codec.name == "dark"
+    with pytest.raises(HRNetError, match="wflw18: no such file.* did you mean wflw_w18\\?"):
+        load_config("wflw18")
+    with pytest.raises(HRNetError, match="configs/demo.py: no such .* did you mean demo\\?"):
+        load_config("configs/demo.py")
+
+
+def test_a_wheel_finds_its_configs_beside_the_package(tmp_path, monkeypatch):
+    """And takes no folder `configs` of another package for its own."""
+    package = tmp_path / "site-packages" / "hrnet_jax"
+    package.mkdir(parents=True)
+    monkeypatch.setattr("hrnet_jax.cli.configs._PACKAGE", package)
+    foreign = package.parent / "configs"
+    foreign.mkdir()
+    (foreign / "demo.py").touch()
+    assert shipped_configs() == {}
+    shutil.copytree(ROOT / "configs", package / "shipped_configs")
+    assert load_config("300w_small:hih").train.loss == "hih"
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert wheel["targets"]["wheel"]["force-include"]["configs"] == "hrnet_jax/shipped_configs"

@@ -1,9 +1,9 @@
 """The small network on 300W at 128 px: what a two-core laptop trains in under 45 minutes.
 
-    python train.py --config=configs/300w_small.py --workdir=runs/300w_small
+    hrnet-jax train --config=300w_small --workdir=runs/300w_small
 
 The same network, augmentation and schedule with another codec, to compare them:
-`configs/300w_small.py:official`, `:dark` or `:hih`.
+`--config=300w_small:official`, `:dark` or `:hih`.
 """
 
 from ml_collections import ConfigDict
@@ -42,5 +42,4 @@ def get_config(codec=""):
         warmup_epochs=1.0,
     )
     config.eval.batch_size = 20
-    config.data.loader = "threads"
     return config

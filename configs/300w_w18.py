@@ -1,13 +1,13 @@
 """The official recipe on 300W: HRNetV2-W18 at 256 px, Adam 1e-4, 60 epochs.
 
     hrnet-jax data prepare 300w --source=downloads/300w --output=data/300w
-    python train.py --config=configs/300w_w18.py --workdir=runs/300w_w18 \\
+    hrnet-jax train --config=300w_w18 --workdir=runs/300w_w18 \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 
 Published with it (README of the official repository): common 2.91, challenge 5.11,
 full 3.34, test 3.85 (NME in percent, inter-ocular), from ImageNet weights on the whole of 300W.
 
-`--config=configs/300w_w18.py:quicktest` is the same in small, to see that everything runs.
+`--config=300w_w18:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
 """HRNetV2-W18 on 300W for one GPU: float protocol, bfloat16, the data set in device memory.
 
-    python train.py --config=configs/300w_w18_device.py --workdir=runs/300w_w18_device
+    hrnet-jax train --config=300w_w18_device --workdir=runs/300w_w18_device
 
 The recipe of configs/300w_small.py (float coordinates, mild tones, cosine) at full size. No result
 yet: not measured, for want of a GPU.
 
-`--config=configs/300w_w18_device.py:quicktest` is the same in small, to see that everything runs.
+`--config=300w_w18_device:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ def get_config(argument=""):
     config.protocol = ConfigDict(float_protocol(sigma=1.5).to_dict())
     config.augment.flip_offset = 2.2  # of the copy that RESULTS.md describes; 300W's own: 1.0
     config.augment.update(scale=0.2, translation=0.04, brightness=0.1, contrast=0.3, colour=0.1)
-    config.data.update(source="device", loader="threads")
+    config.data.update(source="device")
     config.train.update(
         batch_size=32,
         drop_last=True,

@@ -1,13 +1,13 @@
 """The official recipe on AFLW: HRNetV2-W18 at 256 px, 19 points, Adam 2e-4, 60 epochs.
 
     hrnet-jax data prepare aflw --source=downloads/aflw --output=data/aflw
-    python train.py --config=configs/aflw_w18.py --workdir=runs/aflw_w18 \\
+    hrnet-jax train --config=aflw_w18 --workdir=runs/aflw_w18 \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 
 Published with it (README of the official repository): NME 1.57 % on the 4386 test faces and 1.46 %
 on the 1314 frontal ones, of the box size, from ImageNet weights.
 
-`--config=configs/aflw_w18.py:quicktest` is the same in small, to see that everything runs.
+`--config=aflw_w18:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,13 @@
 """The official recipe on COFW: HRNetV2-W18 at 256 px, 29 points, Adam 1e-4, 60 epochs.
 
     hrnet-jax data prepare cofw --source=downloads/cofw --output=data/cofw
-    python train.py --config=configs/cofw_w18.py --workdir=runs/cofw_w18 \\
+    hrnet-jax train --config=cofw_w18 --workdir=runs/cofw_w18 \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 
 Published with it (README of the official repository): NME 3.45 % (inter-ocular), failure rate at
 0.10 of 0.20 %, on the 507 test faces, from ImageNet weights.
 
-`--config=configs/cofw_w18.py:quicktest` is the same in small, to see that everything runs.
+`--config=cofw_w18:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """What `make demo` trains: a narrow network on rendered faces, from nothing to drawn landmarks.
 
-python train.py --config=configs/demo.py --workdir=runs/demo
+hrnet-jax train --config=demo --workdir=runs/demo
 """
 
 from ml_collections import ConfigDict
@@ -14,9 +14,7 @@ def get_config():
     config.model.name = "hrnetv2_w18_small_v1"
     config.model.norm_momentum = 0.9
     config.protocol = ConfigDict(float_protocol(sigma=1.5, input_size=96).to_dict())
-    config.data.update(
-        source="synthetic", train_count=1200, valid_count=200, size=160, loader="threads"
-    )
+    config.data.update(source="synthetic", train_count=1200, valid_count=200, size=160)
     config.train.update(
         epochs=8,
         batch_size=16,

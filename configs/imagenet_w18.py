@@ -1,8 +1,8 @@
 """HRNet-W18 on ImageNet-1k, as in the official classification code: top-1 76.8, top-5 93.4.
 
-    python train.py --config=configs/imagenet_w18.py --workdir=runs/imagenet_w18 \\
+    hrnet-jax train --config=imagenet_w18 --workdir=runs/imagenet_w18 \\
         --config.data.root=/data/imagenet
-    python evaluate.py --config=configs/imagenet_w18.py --checkpoint=models/imagenet_w18 \\
+    hrnet-jax evaluate --config=imagenet_w18 --checkpoint=models/imagenet_w18 \\
         --output=runs/imagenet_eval --config.data.root=/data/imagenet
 
 The recipe is experiments/cls_hrnet_w18_sgd_lr5e-2_wd1e-4_bs32_x100.yaml of HRNet-Image-
@@ -14,7 +14,7 @@ the same recipe: --config.model.name=hrnet_w32_imagenet. mmpretrain's differs: 2
 rate 0.1, cosine.
 
 `data.root` holds train/CLASS/*.JPEG and val/CLASS/*.JPEG; with --config.data.valid_labels=val.txt,
-val/*.JPEG and lines "IMAGE CLASS". `--config=configs/imagenet_w18.py:tfds` reads TensorFlow
+val/*.JPEG and lines "IMAGE CLASS". `--config=imagenet_w18:tfds` reads TensorFlow
 Datasets' imagenet2012, `…:quicktest` shows at 64 px that everything runs.
 """
 

@@ -1,6 +1,6 @@
 """Heatmap in Heatmap, four stacked hourglasses ("B"), on WFLW.
 
-    python train.py --config=configs/wflw_hih_b.py --workdir=runs/wflw_hih_b
+    hrnet-jax train --config=wflw_hih_b --workdir=runs/wflw_hih_b
 
 Published for it (its log, WFLW.pth): NME 4.08 %, pose 6.87, expression 4.06, illumination 4.35,
 make-up 3.86, occlusion 4.85, blur 4.67, decoded with `--config.protocol.codec.masked=True` on crops
@@ -8,7 +8,7 @@ that were padded with the help of the ground truth. Batch, epochs and decay step
 configuration; its training script is not published and its optimiser not known, so Adam at its base
 rate of 1e-4 stands in.
 
-`--config=configs/wflw_hih_b.py:quicktest` is the same in small, to see that everything runs.
+`--config=wflw_hih_b:quicktest` is the same in small, to see that everything runs.
 """
 
 import dataclasses

@@ -1,12 +1,12 @@
 """Heatmap in Heatmap, two stacked hourglasses ("S"), on WFLW.
 
-    python train.py --config=configs/wflw_hih_s.py --workdir=runs/wflw_hih_s
+    hrnet-jax train --config=wflw_hih_s --workdir=runs/wflw_hih_s
 
 Batch, epochs and decay steps are those of HIH's configuration; its training script is not published
 and its optimiser not known, so Adam at its base rate of 1e-4 stands in. No figure is published for
 these two stacks' weights; `wflw_hih_b.py` has that of four.
 
-`--config=configs/wflw_hih_s.py:quicktest` is the same in small, to see that everything runs.
+`--config=wflw_hih_s:quicktest` is the same in small, to see that everything runs.
 """
 
 import dataclasses

@@ -1,13 +1,13 @@
 """The official recipe on WFLW: HRNetV2-W18 at 256 px, 98 points, Adam 1e-4, 60 epochs.
 
     hrnet-jax data prepare wflw --source=downloads/wflw --output=data/wflw
-    python train.py --config=configs/wflw_w18.py --workdir=runs/wflw_w18 \\
+    hrnet-jax train --config=wflw_w18 --workdir=runs/wflw_w18 \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 
 Published with it (README of the official repository): NME 4.60 % (inter-ocular) on the 2500 test
 faces, from ImageNet weights.
 
-`--config=configs/wflw_w18.py:quicktest` is the same in small, to see that everything runs.
+`--config=wflw_w18:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict

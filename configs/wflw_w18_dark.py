@@ -1,12 +1,12 @@
 """mmpose's recipe with DARK on WFLW: continuous heatmaps and distribution-aware decoding.
 
-    python train.py --config=configs/wflw_w18_dark.py --workdir=runs/wflw_w18_dark \\
+    hrnet-jax train --config=wflw_w18_dark --workdir=runs/wflw_w18_dark \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 
 Published with it (mmpose's tables): NME 3.98 %, pose 6.98, illumination 3.96, occlusion 4.78, blur
 4.56, make-up 3.89, expression 4.29; on how many GPUs of 64 faces each it trained is not known.
 
-`--config=configs/wflw_w18_dark.py:quicktest` is the same in small, to see that everything runs.
+`--config=wflw_w18_dark:quicktest` is the same in small, to see that everything runs.
 """
 
 import dataclasses

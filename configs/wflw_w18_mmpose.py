@@ -1,6 +1,6 @@
 """mmpose's recipe on WFLW: its crop, augmentation, schedule and flip test; whole-cell heatmaps.
 
-    python train.py --config=configs/wflw_w18_mmpose.py --workdir=runs/wflw_w18_mmpose \\
+    hrnet-jax train --config=wflw_w18_mmpose --workdir=runs/wflw_w18_mmpose \\
         --config.model.init_backbone=hrnetv2_w18_imagenet_pretrained.pth
 
 Published with it (mmpose's tables): NME 4.06 %, pose 6.97, illumination 3.99, occlusion 4.83, blur
@@ -8,7 +8,7 @@ Published with it (mmpose's tables): NME 4.06 %, pose 6.97, illumination 3.99, o
 scale and rotation otherwise (`RECIPES["mmpose0"]`); on how many GPUs of 64 faces each it trained is
 not known.
 
-`--config=configs/wflw_w18_mmpose.py:quicktest` is the same in small, to see that everything runs.
+`--config=wflw_w18_mmpose:quicktest` is the same in small, to see that everything runs.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """The official recipe (that of 300W) on 68-point YouTube Faces frames.
 
-    python train.py --config=configs/ytf68_w18.py --workdir=runs/ytf68_w18
+    hrnet-jax train --config=ytf68_w18 --workdir=runs/ytf68_w18
 
-`--config=configs/ytf68_w18.py:quicktest` is the same in small, to see that everything runs.
+`--config=ytf68_w18:quicktest` is the same in small, to see that everything runs.
 """
 
 from ml_collections import ConfigDict

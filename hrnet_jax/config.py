@@ -37,7 +37,8 @@ _DEFAULTS = {
         "train_count": 0,  # 0: every row; "synthetic": number of faces to render
         "valid_count": 0,
         "size": 0,  # "synthetic": side of the rendered pictures in pixels
-        "loader": "tfdata",  # or "threads": the same batches without TensorFlow
+        # "threads", or "tfdata", which needs TensorFlow: the same batches; "auto": what is there.
+        "loader": "auto",
         "skip_bad": False,  # True: another face takes the place of one whose image is damaged
         "workers": 0,  # batches prepared at once; 0: one for each processor
         "cache": "",  # "device": a file that keeps its crops for the next start, made if not there

@@ -154,7 +154,11 @@ def test_evaluate(capsys, config_file, checkpoint, tmp_path):
     assert 100 * right / 12 == pytest.approx(metrics["top1"])
 
 
-def test_predict(capsys, pictures, checkpoint, tmp_path):
+def test_predict(capsys, monkeypatch, pictures, checkpoint, tmp_path):
+    def detector(name):
+        raise AssertionError("a classifier looks for no faces")
+
+    monkeypatch.setattr("hrnet_jax.inference.detector.make_detector", detector)
     image = pictures / "val" / CLASSES[0] / "0.png"
     arguments = [str(image), f"--checkpoint={checkpoint}", f"--output={tmp_path}"]
     assert run("predict", arguments) == 0

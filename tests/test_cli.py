@@ -1,6 +1,7 @@
 """The command line: help, and one clear line with exit status 2 for bad input."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hrnet_jax import cli
+from hrnet_jax.cli import configs, data
 from hrnet_jax.training.loop import train
 from tests import tiny
 
@@ -212,15 +214,37 @@ def test_unknown_command(capsys):
 
 
 @pytest.mark.parametrize(
-    "script", ["train.py", "evaluate.py", "predict.py", "convert_torch_weights.py"]
+    "script, command",
+    [
+        ("train.py", "train"),
+        ("evaluate.py", "evaluate"),
+        ("predict.py", "predict"),
+        ("convert_torch_weights.py", "convert"),
+    ],
 )
-def test_help_shows_an_example(script):
+def test_help_shows_an_example(script, command):
     done = subprocess.run(
         [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0
     assert "example" in done.stdout
-    assert script in done.stdout
+    assert f"hrnet-jax {command}" in done.stdout
+
+
+HELP = [(c,) for c in cli.COMMANDS if c != "data"] + [("data", c) for c in data.COMMANDS]
+
+
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_help_names_only_what_an_installed_package_has(command, capsys):
+    """A wheel has neither train.py nor configs/: commands are `hrnet-jax …`, configs go by name."""
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert not re.search(r"\w+\.py\b(?! classifier)|configs/", text.replace("config.py", ""))
+    for name in re.findall(r"--config=(\w+)", text):
+        assert name in configs.shipped_configs() or name == "FILE"
+    for name in re.findall(r"hrnet-jax (\w+)", text):
+        assert name in cli.COMMANDS
 
 
 def test_import_is_light():

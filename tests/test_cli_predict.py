@@ -139,4 +139,4 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as stop:
         run("predict", ["--help"])
     assert stop.value.code == 0
-    assert "python predict.py photo.jpg" in capsys.readouterr().out
+    assert "hrnet-jax predict photo.jpg" in capsys.readouterr().out

@@ -155,7 +155,7 @@ def test_jpeg_files_are_read_once_as_long_as_they_fit(tmp_path):
 
 
 def test_unknown_loader(records):
-    with pytest.raises(HRNetError, match="'dali'.*threads, tfdata"):
+    with pytest.raises(HRNetError, match="'dali'.*auto, threads, tfdata"):
         pipeline.iterate("dali", make(records), 0, 1)
 
 

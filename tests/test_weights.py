@@ -92,7 +92,7 @@ def test_get(entry, tmp_path, capsys):
     path = tmp_path / "new" / "w.pth"
     assert path.read_bytes() == CONTENT and [p.name for p in path.parent.iterdir()] == ["w.pth"]
     printed = capsys.readouterr().out
-    assert f"python convert_torch_weights.py {path} models/test" in printed
+    assert f"hrnet-jax convert {path} models/test" in printed
     assert run("weights", ["get", "test", f"--output={tmp_path / 'new'}"]) == 0
     assert Server.requests == [None]  # what is there is not fetched again
 

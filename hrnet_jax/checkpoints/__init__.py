@@ -87,7 +87,7 @@ def load(path: str | Path, dtype=jnp.float32) -> Loaded:
     """Loads a model: weights, network and metadata.
 
     Args:
-      path: a .safetensors file of `save_model` or convert_torch_weights.py, a directory with one,
+      path: a .safetensors file of `save_model` or `hrnet-jax convert`, a directory with one,
         a training run's working directory (its best step), or the name of a released model
         (`released_names`).
       dtype: compute dtype of the network, as in `create_model`; the variables are float32, or
@@ -155,7 +155,7 @@ def _read(path):
 
         variables, metadata = load_workdir(path)
         return path, flatten_dict(variables, sep="/"), metadata
-    hint = "convert PyTorch weights with: python convert_torch_weights.py SOURCE DESTINATION"
+    hint = "convert PyTorch weights with: hrnet-jax convert SOURCE DESTINATION"
     if path.suffix != ".safetensors":
         raise HRNetError(f"{path} is no .safetensors file: {hint}")
     tensors, header = read_safetensors(path)

@@ -151,7 +151,7 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
             raise ValueError("it does not describe a training run")
     except (OSError, ValueError) as error:
         raise HRNetError(
-            f"cannot read {path}: {_first_line(error)}; not a workdir of train.py?"
+            f"cannot read {path}: {_first_line(error)}; not a workdir of hrnet-jax train?"
         ) from error
     metric = metadata["provenance"].get("metric", "nme")
     checkpoints = TrainCheckpoints(workdir, metric=metric)
@@ -160,7 +160,7 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
         step, value = best if best else (checkpoints.latest_step, None)
         if step is None:
             raise HRNetError(
-                f"{workdir} has no checkpoint yet: train.py saves one every few epochs"
+                f"{workdir} has no checkpoint yet: training saves one every few epochs"
             )
         state = checkpoints.load(step)
     finally:

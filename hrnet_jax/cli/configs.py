@@ -1,6 +1,7 @@
 """`--config=FILE[:ARGUMENT]` and `--config.key=value` on a command line."""
 
 import ast
+import difflib
 import functools
 import operator
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from hrnet_jax.errors import HRNetError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def split_config(argv: list[str]) -> tuple[object, list[str]]:
@@ -36,10 +39,13 @@ def split_config(argv: list[str]) -> tuple[object, list[str]]:
 
 
 def load_config(text: str):
-    """Runs get_config() of a config file, with what follows a colon as its argument."""
+    """Runs get_config() of a config file, with what follows a colon as its argument.
+
+    `text`: the path of a Python file, or the name of a config that ships ("300w_small"), and
+    ":argument" where wanted.
+    """
     path, *argument = text.split(":", 1)
-    if not Path(path).is_file():
-        raise HRNetError(f"--config={path}: no such file")
+    path = str(_find_config(path))
     try:  # KeyError: it has no get_config
         return runpy.run_path(path)["get_config"](*argument).lock()
     except HRNetError:
@@ -48,6 +54,28 @@ def load_config(text: str):
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
         where = f", line {lines[-1]}" if lines else ""
         raise HRNetError(f"--config={path}{where}: {_one_line(error)}") from error
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The config files that ship with the project, by name."""
+    folder = _PACKAGE / "shipped_configs"  # in a wheel
+    if not folder.is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file():  # a checkout
+        folder = _PACKAGE.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def _find_config(text):
+    if Path(text).is_file():
+        return text
+    shipped = shipped_configs()
+    if text in shipped:
+        return shipped[text]
+    near = difflib.get_close_matches(Path(text).stem, shipped, 1, 0.6)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise HRNetError(
+        f"--config={text}: no such file, nor a config that ships; {hint}"
+        f"Those that ship: {', '.join(shipped) or 'none'}"
+    )
 
 
 def override(config, overrides: list[str]):

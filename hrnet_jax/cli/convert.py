@@ -1,13 +1,13 @@
-"""`convert_torch_weights.py`: PyTorch weights to a model of hrnet_jax, and back."""
+"""`hrnet-jax convert`: PyTorch weights to a model of hrnet_jax, and back."""
 
 from hrnet_jax.cli.parser import Parser
 
 EPILOG = """\
 examples:
-  python convert_torch_weights.py HR18-WFLW.pth models/wflw
-  python predict.py face.jpg --checkpoint=models/wflw --output=predictions
-  python convert_torch_weights.py hrnetv2_w18_imagenet_pretrained.pth models/imagenet_w18
-  python convert_torch_weights.py --to-torch runs/wflw wflw.safetensors
+  hrnet-jax convert HR18-WFLW.pth models/wflw
+  hrnet-jax predict face.jpg --checkpoint=models/wflw --output=predictions
+  hrnet-jax convert hrnetv2_w18_imagenet_pretrained.pth models/imagenet_w18
+  hrnet-jax convert --to-torch runs/wflw wflw.safetensors
 
 SOURCE may be a .pth, .pth.tar, .pt or .safetensors file of the official facial-landmark or
 classification code, timm, mmpretrain, mmpose (0.x and 1.x, facial landmarks) or Heatmap in Heatmap:
@@ -17,7 +17,7 @@ its tensors tell which. It is read without PyTorch, and nothing in it is execute
 
 def main(argv: list[str]) -> int:
     parser = Parser(
-        "convert_torch_weights.py",
+        "hrnet-jax convert",
         "Convert PyTorch weights of the HRNet family to hrnet_jax, and back.",
         EPILOG,
     )

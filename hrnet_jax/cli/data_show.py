@@ -6,8 +6,8 @@ from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
 examples:
-  hrnet-jax data show configs/300w_small.py --output=crops.png --config.data.root=/data/300w
-  hrnet-jax data show configs/wflw_w18.py --count=32 --step=100 --output=crops.png
+  hrnet-jax data show 300w_small --output=crops.png --config.data.root=/data/300w
+  hrnet-jax data show wflw_w18 --count=32 --step=100 --output=crops.png
 
 Each face is shown twice: its augmented crop with the landmarks, and the heatmaps that the network
 is to learn from it, their maximum over the landmarks. Of a mirror pair the point that lies on the

@@ -8,7 +8,7 @@ from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
 example:
-  hrnet-jax demo --config=configs/demo.py --workdir=runs/demo
+  hrnet-jax demo --config=demo --workdir=runs/demo
 """
 SHOWN = 12  # faces in the picture
 
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
     if config is None:
-        raise HRNetError("which --config=FILE? For example --config=configs/demo.py")
+        raise HRNetError("which --config=FILE? For example --config=demo")
     if config.data.source != "synthetic":
         raise HRNetError(f"the demo renders its faces: data.source is {config.data.source!r}")
     run(config, Path(arguments.workdir))

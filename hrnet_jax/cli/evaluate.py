@@ -1,4 +1,4 @@
-"""`evaluate.py`: score a checkpoint on a data set, or anybody's predictions."""
+"""`hrnet-jax evaluate`: score a checkpoint on a data set, or anybody's predictions."""
 
 import functools
 from pathlib import Path
@@ -9,11 +9,11 @@ from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
 examples:
-  python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=runs/300w/eval
-  python evaluate.py --config=configs/imagenet_w18.py --checkpoint=models/w18 --output=scores
-  python evaluate.py --config=configs/300w_w18.py --checkpoint=runs/300w --output=robustness \
+  hrnet-jax evaluate --config=300w_w18 --checkpoint=runs/300w --output=runs/300w/eval
+  hrnet-jax evaluate --config=imagenet_w18 --checkpoint=models/w18 --output=scores
+  hrnet-jax evaluate --config=300w_w18 --checkpoint=runs/300w --output=robustness \
       --box=detector --detector=yunet.onnx --box-jitter=0.1
-  python evaluate.py --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
+  hrnet-jax evaluate --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
 
 prints the data set's published table with this run beside it, and writes metrics.json,
 per_image.csv, annotations.csv and report.html (figures: report_figures/) to --output. The network
@@ -23,7 +23,7 @@ and its protocol come from the checkpoint; the data set from the config.
 
 def main(argv: list[str]) -> int:
     parser = Parser(
-        "evaluate.py",
+        "hrnet-jax evaluate",
         "Score a checkpoint on a data set, or anybody's predictions.",
         EPILOG,
     )

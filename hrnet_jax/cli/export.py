@@ -8,7 +8,7 @@ from hrnet_jax.errors import HRNetError
 EPILOG = """\
 example:
   hrnet-jax export runs/300w_small weights/300w_small.safetensors --dtype=float16 \\
-      --data="300W train, 1812 faces" --terms="research only" --command="python train.py …"
+      --data="300W train, 1812 faces" --terms="research only" --command="hrnet-jax train …"
 
 writes OUT.safetensors, which Predictor and --checkpoint take, and the card OUT.md beside it.
 """

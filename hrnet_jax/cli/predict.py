@@ -1,4 +1,4 @@
-"""`predict.py`: find landmarks in pictures and draw them; or tell what pictures show."""
+"""`hrnet-jax predict`: find landmarks in pictures and draw them; or tell what pictures show."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
 examples:
-  python predict.py photo.jpg
-  python predict.py photos/*.jpg --checkpoint=runs/wflw --detector=yunet.onnx --output=faces
-  python predict.py photo.jpg --box=120,80,310,290 --box=400,95,560,270
-  python predict.py photo.jpg --checkpoint=models/imagenet_w18
+  hrnet-jax predict photo.jpg
+  hrnet-jax predict photos/*.jpg --checkpoint=runs/wflw --detector=yunet.onnx --output=faces
+  hrnet-jax predict photo.jpg --box=120,80,310,290 --box=400,95,560,270
+  hrnet-jax predict photo.jpg --checkpoint=models/imagenet_w18
 
 writes NAME_landmarks.jpg (.png for other than JPEG files) for each picture and landmarks.json to
 --output. Coordinates are continuous image pixels, (x, y): pixel k covers k to k + 1. A classifier
@@ -23,7 +23,7 @@ writes NAME_landmarks.jpg (.png for other than JPEG files) for each picture and 
 
 def main(argv: list[str]) -> int:
     parser = Parser(
-        "predict.py",
+        "hrnet-jax predict",
         "Find facial landmarks in pictures and draw them; with a classifier, name what they show.",
         EPILOG,
     )
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     from hrnet_jax.inference.predictor import DEFAULT_MODEL
 
     # Made before the network is loaded, so that a wrong path is told at once.
-    detector = None if boxes else make_detector(arguments.detector or "haar")
+    detector = make_detector(arguments.detector) if arguments.detector else None
     checkpoint = arguments.checkpoint or DEFAULT_MODEL
     loaded = load(checkpoint)
     output = Path(arguments.output)
@@ -80,6 +80,8 @@ def main(argv: list[str]) -> int:
         kind, entry_key, about, find = "classes", "classes", *_classifier(loaded, arguments)
     else:
         kind, entry_key = "landmarks", "faces"
+        if not boxes and detector is None:
+            detector = make_detector("haar")
         about, find = _predictor(loaded, detector, boxes, arguments, output)
     try:
         output.mkdir(parents=True, exist_ok=True)

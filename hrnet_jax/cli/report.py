@@ -7,14 +7,17 @@ examples:
   hrnet-jax report runs/wflw/eval --output=report.html
   hrnet-jax report runs/w18/eval runs/hih/eval --output=compared.html --images=data/wflw/images
 
-A RUN is a folder that evaluate.py wrote. The page is one file that needs no network; its figures
-lie beside it as SVG and PNG (report_figures/). Nothing is run again: only pictures are read.
+A RUN is a folder that hrnet-jax evaluate wrote. The page is one file that needs no network; its
+figures lie beside it as SVG and PNG (report_figures/). Nothing is run again: only pictures are
+read.
 """
 
 
 def main(argv: list[str]) -> int:
     parser = Parser("hrnet-jax report", "Write one HTML page about evaluations.", EPILOG)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a folder that evaluate.py wrote")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a folder that hrnet-jax evaluate wrote"
+    )
     parser.add_argument(
         "--output", required=True, metavar="FILE", help="the page, e.g. report.html"
     )

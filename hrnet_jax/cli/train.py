@@ -1,4 +1,4 @@
-"""`train.py`: train a network from a config."""
+"""`hrnet-jax train`: train a network from a config."""
 
 from hrnet_jax.cli.configs import split_config
 from hrnet_jax.cli.parser import Parser, join_processes
@@ -6,10 +6,10 @@ from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
 examples:
-  python train.py --config=configs/300w_small.py --workdir=runs/300w_small
-  python train.py --config=configs/300w_w18.py --workdir=runs/300w \\
+  hrnet-jax train --config=300w_small --workdir=runs/300w_small
+  hrnet-jax train --config=300w_w18 --workdir=runs/300w \\
       --config.data.root=/data/300w --config.train.batch_size=64
-  python train.py --config=configs/imagenet_w18.py --workdir=runs/imagenet
+  hrnet-jax train --config=imagenet_w18 --workdir=runs/imagenet
 
 The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM saves
 first. Every key of the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a
@@ -19,7 +19,7 @@ classifier: hrnet_jax/tasks/classification_config.py).
 
 def main(argv: list[str]) -> int:
     parser = Parser(
-        "train.py",
+        "hrnet-jax train",
         "Train a network from a config.",
         EPILOG,
     )
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     if not arguments.workdir:
         raise HRNetError("--workdir= is empty: give a folder")
     if config is None:
-        raise HRNetError("which --config=FILE? For example --config=configs/300w_small.py")
+        raise HRNetError("which --config=FILE? For example --config=300w_small")
     if getattr(config, "task", "landmarks") == "classification":
         if arguments.distributed:
             raise HRNetError("--distributed: a classifier trains in one process")

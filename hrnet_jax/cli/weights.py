@@ -8,7 +8,7 @@ EPILOG = """\
 examples:
   hrnet-jax weights list
   hrnet-jax weights get imagenet-w18-openmmlab --output=downloads
-  python convert_torch_weights.py downloads/hrnetv2_w18-00eb2006.pth models/imagenet_w18
+  hrnet-jax convert downloads/hrnetv2_w18-00eb2006.pth models/imagenet_w18
 
 Few publishers give a direct link; `get` says where to find the others and where to put them.
 """
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 
         path = fetch(arguments.name, arguments.output, progress)
     print(f"{path} is there")
-    print(f"convert it with: python convert_torch_weights.py {path} models/{arguments.name}")
+    print(f"convert it with: hrnet-jax convert {path} models/{arguments.name}")
     return 0
 
 

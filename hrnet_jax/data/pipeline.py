@@ -7,6 +7,7 @@ computed ahead of the step that needs them, give identical bytes, and need no st
 
 import dataclasses
 import functools
+import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -202,12 +203,31 @@ def iterate_tfdata(
 LOADERS = {"threads": iterate_threads, "tfdata": iterate_tfdata}
 
 
+def choose_loader(name: str) -> tuple[str, str]:
+    """What `data.loader` asks for: (a name of `LOADERS`, a line that says which and why).
+
+    "auto" is tf.data where TensorFlow can be imported, threads where not. HRNetError for an unknown
+    name, and for "tfdata" without TensorFlow.
+    """
+    if name not in ("auto", *LOADERS):
+        choices = ", ".join(("auto", *LOADERS))
+        raise HRNetError(f"unknown data.loader {name!r}: choose one of {choices}")
+    if name == "threads":
+        return name, "batches by threads"
+    try:
+        importlib.import_module("hrnet_jax.data.tfdata")
+    except HRNetError:
+        if name == "tfdata":
+            raise
+        return "threads", "batches by threads: TensorFlow is not installed, nor needed"
+    return "tfdata", "batches by tf.data"
+
+
 def iterate(
     loader: str, batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
-    """Yields the batches of steps [start, stop) with the loader of that name (see `LOADERS`)."""
-    if loader not in LOADERS:
-        raise HRNetError(f"unknown data.loader {loader!r}: choose one of {', '.join(LOADERS)}")
+    """Yields the batches of steps [start, stop) with the loader of that name (`choose_loader`)."""
+    loader, _ = choose_loader(loader)
     if workers < 0:
         raise HRNetError(
             f"data.workers = {workers}: give a number of threads, or 0 for as many as processors"

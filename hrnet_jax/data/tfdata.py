@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise HRNetError(
         "TensorFlow is not installed: pip install 'hrnet-jax[data]', or set "
-        "--config.data.loader=threads (the same batches without it)"
+        "--config.data.loader=auto (the same batches without it)"
     ) from error
 
 tf.config.set_visible_devices([], "GPU")  # they are JAX's

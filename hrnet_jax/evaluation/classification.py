@@ -84,7 +84,7 @@ def accuracy(labels: np.ndarray, classes: np.ndarray) -> dict[str, float]:
 
 
 def evaluate_classifier(config, arguments) -> None:
-    """`evaluate.py` for a classifier: writes metrics.json and per_image.csv, prints a table.
+    """`hrnet-jax evaluate` for a classifier: writes metrics.json and per_image.csv, prints a table.
 
     Args:
       config: attributes as in `hrnet_jax.tasks.classification_config`: the data set.

@@ -153,7 +153,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
             metadata["box"] = stored["box"] | {k: t(stored["box"][k]) for k, t in kinds.items()}
     except OSError as error:
         raise HRNetError(
-            f"cannot read {path}: {error.strerror}; give a folder that evaluate.py wrote"
+            f"cannot read {path}: {error.strerror}; give a folder that hrnet-jax evaluate wrote"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HRNetError(

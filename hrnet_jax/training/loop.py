@@ -66,6 +66,7 @@ def train(config, workdir: str | Path) -> dict:
     valid_records = open_split(config.data, scheme, "valid", config.seed)
     batches = open_batches(config, train_records, protocol, scheme, devices)
     resident = isinstance(batches, DeviceBatches)
+    loader, by = pipeline.choose_loader("threads" if resident else config.data.loader)
     check_batches(config.train, batches, devices.count)
     steps_per_epoch = batches.steps_per_epoch
     total_steps = config.train.epochs * steps_per_epoch
@@ -99,6 +100,8 @@ def train(config, workdir: str | Path) -> dict:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         baseline = mean_shape_nme(train_records, valid_records, scheme)
         logs.say(f"{config.model.name}: {count:,} parameters; {origin}")
+        if not resident:
+            logs.say(by)
         logs.say(
             f"{len(train_records)} training and {len(valid_records)} validation faces; "
             f"mean-shape baseline NME {baseline:.2f} %"
@@ -111,9 +114,7 @@ def train(config, workdir: str | Path) -> dict:
         if resident:
             calls = ((count, cache) for count in counts)
         else:
-            ahead = pipeline.iterate(
-                config.data.loader, batches, first_step, total_steps, config.data.workers
-            )
+            ahead = pipeline.iterate(loader, batches, first_step, total_steps, config.data.workers)
             calls = feed(ahead, counts, devices, steps_per_call)
         unchecked, since, images, step = [], time.perf_counter(), 0, first_step
         for count, data in calls:
@@ -188,10 +189,13 @@ def check_numbers(config) -> None:
         raise HRNetError(f"unknown parallel.mode {config.parallel.mode!r}: choose jit or pmap")
     if not 0 <= config.seed < 2**32:
         raise HRNetError(f"seed = {config.seed}: it must lie between 0 and 2**32 - 1")
-    if config.protocol.flip_test and config.augment.flip_offset:
+    # In the coordinates of an index protocol the mirror about the centre has an offset of -1.
+    centred = -2 * Protocol.from_dict(plain(config.protocol)).index_offset
+    if config.protocol.flip_test and config.augment.flip_offset != centred:
         raise HRNetError(
             "protocol.flip_test averages mirror images about the crop's centre, which "
-            f"augment.flip_offset = {config.augment.flip_offset} moves: set one of them to zero"
+            f"augment.flip_offset = {config.augment.flip_offset} moves: set protocol.flip_test="
+            f"False or augment.flip_offset={centred:g}"
         )
 
 

@@ -1,0 +1,1 @@
+"""Ablation studies: many runs of one question, and whether differences are more than noise."""

@@ -1,0 +1,115 @@
+"""Every config file that ships starts after the plain install, without TensorFlow."""
+
+import dataclasses
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hrnet_jax.cli import run
+from hrnet_jax.cli.configs import load_config, shipped_configs
+from hrnet_jax.data import device, pictures, pipeline
+from hrnet_jax.data.records import read_csv, write_csv
+from hrnet_jax.errors import HRNetError
+from hrnet_jax.schemes import get_scheme
+from tests import test_classification, tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+REACHED = "the first batch is wanted"
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    """Python as after `pip install hrnet-jax`, without the extra `data`."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # importing it raises ImportError
+    monkeypatch.delitem(sys.modules, "hrnet_jax.data.tfdata", raising=False)
+    monkeypatch.delattr("hrnet_jax.data.tfdata", raising=False)
+
+
+@pytest.fixture
+def stop_at_the_first_batch(monkeypatch):
+    def reached(self, *arguments):
+        raise HRNetError(REACHED)
+
+    for owner in (pipeline.TrainBatches, pictures.TrainBatches):
+        monkeypatch.setattr(owner, "__call__", reached)
+    monkeypatch.setattr(device.DeviceBatches, "batch", reached)
+
+
+def landmark_data(path, folder):
+    scheme = get_scheme(load_config(str(path)).scheme)
+    tiny.write_dataset(folder, num_landmarks=scheme.num_landmarks)
+    for file in folder.glob("*.csv") if scheme.name == "aflw" else ():
+        table = read_csv(file, folder / "images")
+        write_csv(file, dataclasses.replace(table, box_sizes=200 * table.scales))
+    splits = [f"--config.data.{s}=face_landmarks_300w_{s}.csv" for s in ("train", "valid")]
+    counts = [f"--config.data.{split}_count=4" for split in ("train", "valid")]
+    return ["--config.model.name=plain", "--config.train.batch_size=4", *splits, *counts]
+
+
+def class_data(path, folder):
+    test_classification.write_pictures(folder)
+    return ["--config.model.name=hrnet_tiny_imagenet", "--config.model.num_classes=3"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_starts_without_tensorflow(
+    path, tmp_path, capsys, without_tensorflow, stop_at_the_first_batch
+):
+    argument = ":quicktest" if "quicktest" in path.read_text() else ""
+    classifier = "classification_config" in path.read_text()
+    data = (class_data if classifier else landmark_data)(path, tmp_path / "data")
+    small = ["--config.data.workers=1", f"--config.data.root={tmp_path / 'data'}"]
+    arguments = [f"--config={path}{argument}", f"--workdir={tmp_path / 'run'}", *small, *data]
+    assert run("train", arguments) == 2
+    said = capsys.readouterr()
+    assert f"error: {REACHED}" in said.err
+    by_threads = "batches by threads: TensorFlow is not installed, nor needed"
+    resident = not classifier and load_config(str(path)).data.source == "device"
+    assert (by_threads in said.out) == (not classifier and not resident)
+
+
+def test_tfdata_asked_for_without_tensorflow_is_one_line(tmp_path, capsys, without_tensorflow):
+    tiny.write_dataset(tmp_path / "data")
+    config = ROOT / "configs/300w_w18.py"
+    root = f"--config.data.root={tmp_path / 'data'}"
+    loader = "--config.data.loader=tfdata"
+    assert run("train", [f"--config={config}", f"--workdir={tmp_path / 'run'}", root, loader]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "TensorFlow is not installed: pip install 'hrnet-jax[data]', or set" in error
+    assert not (tmp_path / "run").exists()  # told before any work
+
+
+def test_auto_is_tfdata_where_tensorflow_is():
+    pytest.importorskip("tensorflow", reason="pip install 'hrnet-jax[data]'")
+    assert pipeline.choose_loader("auto") == ("tfdata", "batches by tf.data")
+
+
+def test_a_config_that_ships_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no configs/ is
+    assert sorted(shipped_configs()) == [path.stem for path in CONFIGS]
+    assert load_config("300w_small").protocol.codec.name == "unbiased"
+    assert load_config("300w_small:dark").protocol.codec.name == "dark"
+    with pytest.raises(HRNetError, match="wflw18: no such file.* did you mean wflw_w18\\?"):
+        load_config("wflw18")
+    with pytest.raises(HRNetError, match="configs/demo.py: no such .* did you mean demo\\?"):
+        load_config("configs/demo.py")
+
+
+def test_a_wheel_finds_its_configs_beside_the_package(tmp_path, monkeypatch):
+    """And takes no folder `configs` of another package for its own."""
+    package = tmp_path / "site-packages" / "hrnet_jax"
+    package.mkdir(parents=True)
+    monkeypatch.setattr("hrnet_jax.cli.configs._PACKAGE", package)
+    foreign = package.parent / "configs"
+    foreign.mkdir()
+    (foreign / "demo.py").touch()
+    assert shipped_configs() == {}
+    shutil.copytree(ROOT / "configs", package / "shipped_configs")
+    assert load_config("300w_small:hih").train.loss == "hih"
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert wheel["targets"]["wheel"]["force-include"]["configs"] == "hrnet_jax/shipped_configs"

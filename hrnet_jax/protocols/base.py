@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from hrnet_jax import geometry, images
-from hrnet_jax.codecs import CODECS, Codec, codec_from_dict, codec_to_dict
+from hrnet_jax.codecs import Codec, codec_from_dict, codec_to_dict
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.images.augment import Augmentation, Draw
+from hrnet_jax.parts import Allow
 
 STRIDE = 4  # image pixels of the crop per heatmap cell
 _KINDS = {}  # the classes of protocols by name
@@ -82,8 +83,7 @@ class Protocol(abc.ABC):
 
     def _check_codec(self):
         """HRNetError where the codec does not fit. One that says nothing of itself fits."""
-        kind = type(self.codec)
-        codec = next((name for name, known in CODECS.items() if known is kind), kind.__name__)
+        codec = codec_to_dict(self.codec)["name"]
         wanted = getattr(self.codec, "whole_cells", None)
         if wanted is not None and wanted != self.whole_cells:
             points = "whole heatmap cells" if wanted else "continuous points"
@@ -127,8 +127,8 @@ class Protocol(abc.ABC):
 
         Returns:
           points: (L, 2) float64, heatmap pixels; whole cells where `whole_cells` says so.
-          weights: (L,) float64; 0 where there is nothing to learn: a point that is not finite, which
-            becomes 0, 0, and for "official" y <= 0.
+          weights: (L,) float64; 0 where there is nothing to learn: a point that is not finite,
+            which becomes 0, 0, and for "official" y <= 0.
         """
 
     @abc.abstractmethod
@@ -210,8 +210,14 @@ class Protocol(abc.ABC):
         return {**fields, "codec": codec_to_dict(self.codec)}
 
     @classmethod
-    def from_dict(cls, description) -> "Protocol":
-        """The protocol that `to_dict` described; HRNetError names what is missing or unknown."""
+    def from_dict(cls, description, own=None, allow: Allow = False) -> "Protocol":
+        """The protocol that `to_dict` described; HRNetError names what is missing or unknown.
+
+        Args:
+          description: as `to_dict` gives it; settings that it lacks have their defaults.
+          own, allow: a codec of the user's own, and what may be imported, as for `codec_from_dict`:
+            True for a config of the user's own, never for what a file says.
+        """
         if not isinstance(description, dict):
             raise HRNetError(f"protocol {description!r} is not a table")
         known = [field.name for field in dataclasses.fields(cls)]
@@ -221,4 +227,5 @@ class Protocol(abc.ABC):
         for key in ("name", "codec"):
             if key not in description:
                 raise HRNetError(f"protocol has no {key!r}: give one")
-        return cls(**{**description, "codec": codec_from_dict(description["codec"])})
+        codec = codec_from_dict(description["codec"], own, allow)
+        return cls(**{**description, "codec": codec})

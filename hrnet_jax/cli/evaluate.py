@@ -177,7 +177,8 @@ def evaluate_checkpoint(config, arguments):
             "config, or set --config.model.name"
         )
     stored = arguments.protocol == "checkpoint" and loaded.metadata["protocol"]
-    protocol = Protocol.from_dict(stored or plain(config.protocol))
+    # A config's own texts may be imported, those of a file not.
+    protocol = Protocol.from_dict(stored or plain(config.protocol), allow=not stored)
     if arguments.flip_test:
         protocol = dataclasses.replace(protocol, flip_test=arguments.flip_test == "on")
     records = open_split(config.data, scheme, arguments.split, config.seed)

@@ -4,6 +4,7 @@ import functools
 import io
 import logging
 import warnings
+from html import escape
 
 import matplotlib as mpl
 import numpy as np
@@ -179,7 +180,7 @@ def _bars(title, runs, names, values):
         bars = axes.barh(at, values[k], 0.9 * thickness, color=colour, label=_short(run.name))
         labels = [f"{value:.2f}" if np.isfinite(value) else "" for value in values[k]]
         axes.bar_label(bars, labels, padding=3, fontsize=8, color=INK)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, map(_short, names))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.margins(x=0.15)
@@ -206,9 +207,12 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_inline(svg: str, title: str) -> str:
-    """An SVG file's text as an element of an HTML page whose CSS gives --ink and --faint."""
+    """An SVG file's text as an element of an HTML page whose CSS gives --ink and --faint.
+
+    Matplotlib escapes the texts in it; `title`, for those who do not see it, is escaped here.
+    """
     element = svg[svg.index("<svg") :].replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
-    return element.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
 def _save(figure, kind, **options):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import local_path
 from hrnet_jax.torch_weights import kinds
 
 _RESEARCH = "the images it was made from are for research only"
@@ -244,7 +245,7 @@ def fetch(name: str, folder: str | Path, progress: Callable = lambda done, total
         and where to put it); not there; or another hash or size.
     """
     entry = get_published(name)
-    path = Path(folder) / (entry.file or f"{name}.pth")
+    path = local_path(folder, "what is downloaded") / (entry.file or f"{name}.pth")
     if not path.is_file():
         if entry.url is None:
             raise HRNetError(

@@ -499,4 +499,4 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         run("convert", ["--help"])
     assert stop.value.code == 0
-    assert "convert_torch_weights.py HR18-WFLW.pth models/wflw" in capsys.readouterr().out
+    assert "hrnet-jax convert HR18-WFLW.pth models/wflw" in capsys.readouterr().out

@@ -12,7 +12,6 @@ and of a network that was changed "ablations", the texts that `hrnet_jax.ablatio
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import hrnet_jax
 from hrnet_jax.ablations import ablate
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 from hrnet_jax.models import create_model
 from hrnet_jax.tensors import read_safetensors, write_safetensors
 
@@ -65,7 +65,7 @@ def save_model(
     Raises:
       HRNetError: cannot be written, or a kernel does not fit float16.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix != ".safetensors":
         if path.is_file():
             raise HRNetError(f"{path} is a file: give a directory or a path ending in .safetensors")
@@ -148,7 +148,8 @@ def released_path(name: str) -> Path:
 
 def _read(path):
     """Returns (path of the weights, arrays by the name of their leaf, metadata)."""
-    path = Path(path) if os.path.exists(path) else released_path(str(path))
+    path = as_path(path)
+    path = path if path.exists() else released_path(str(path))
     if path.is_dir() and (path / FILE_NAME).is_file():
         path = path / FILE_NAME
     if path.is_dir():

@@ -16,7 +16,7 @@ import numpy as np
 
 from hrnet_jax.devices import is_first_process
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import absolute, as_path, open_atomically
 
 METADATA = "metadata.json"
 
@@ -53,7 +53,7 @@ class TrainCheckpoints:
                 n=1,
                 keep_checkpoints_without_metrics=False,
             )
-            self.folder = Path(workdir).resolve() / "checkpoints"
+            self.folder = absolute(as_path(workdir)) / "checkpoints"
             try:
                 self._checkpointer = ocp.training.Checkpointer(
                     self.folder,
@@ -65,7 +65,7 @@ class TrainCheckpoints:
             except Exception as error:  # Orbax raises many types for what it cannot read
                 raise self._damaged("*", error) from error
         if metadata is not None and is_first_process():
-            with open_atomically(Path(workdir) / METADATA) as file:
+            with open_atomically(as_path(workdir) / METADATA) as file:
                 json.dump(metadata, file, indent=1)
 
     def save(self, state, value: float | None) -> None:
@@ -144,7 +144,7 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
     average, where the run kept one), and what `train` wrote about the run, with the step and its
     metric added to its provenance.
     """
-    path = Path(workdir) / METADATA
+    path = as_path(workdir) / METADATA
     try:
         metadata = json.loads(path.read_text())
         if not isinstance(metadata, dict) or not isinstance(metadata.get("provenance"), dict):

@@ -1,6 +1,6 @@
 """`hrnet-jax data prepare`: a downloaded data set, in the project's layout."""
 
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 
 EPILOG = """\
 examples:
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="wflw, 300w, cofw, aflw, coco or custom")
     parser.add_argument("--source", required=True, help="folder with the download")
-    parser.add_argument("--output", required=True, help="folder to write")
+    parser.add_argument("--output", type=place, required=True, help="folder to write")
     parser.add_argument(
         "--crop",
         type=float,

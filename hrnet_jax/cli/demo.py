@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 EPILOG = """\
 example:
@@ -20,14 +21,14 @@ def main(argv: list[str]) -> int:
         EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="a config of the synthetic data source")
-    parser.add_argument("--workdir", default="runs/demo", help="default: runs/demo")
+    parser.add_argument("--workdir", type=place, default="runs/demo", help="default: runs/demo")
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=demo")
     if config.data.source != "synthetic":
         raise HRNetError(f"the demo renders its faces: data.source is {config.data.source!r}")
-    run(config, Path(arguments.workdir))
+    run(config, as_path(arguments.workdir))
     return 0
 
 

@@ -1,11 +1,11 @@
 """`hrnet-jax evaluate`: score a checkpoint on a data set, or anybody's predictions."""
 
 import functools
-from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser, join_processes
+from hrnet_jax.cli.parser import Parser, join_processes, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 EPILOG = """\
 examples:
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
     from hrnet_jax.evaluation.report import write_report
 
-    output = Path(arguments.output)
+    output = as_path(arguments.output)
     write_report([run], output / "report.html")
     print(f"written: metrics.json, per_image.csv, annotations.csv and report.html in {output}")
     return 0
@@ -60,7 +60,9 @@ def main(argv: list[str]) -> int:
 
 def add_arguments(parser: Parser) -> None:
     """The options but --config, which `split_config` takes out."""
-    parser.add_argument("--checkpoint", help="a workdir, a converted or a released model")
+    parser.add_argument(
+        "--checkpoint", type=place, help="a workdir, a converted or a released model"
+    )
     parser.add_argument("--split", default="valid", choices=("train", "valid"))
     parser.add_argument(
         "--protocol",
@@ -100,19 +102,23 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--detector",
+        type=place,
         default="haar",
         help="of --box=detector: haar, or the path of a YuNet .onnx file (default: haar)",
     )
-    parser.add_argument("--predictions", metavar="CSV", help="predicted points to score instead")
-    parser.add_argument("--truth", metavar="CSV", help="annotations for --predictions")
+    parser.add_argument(
+        "--predictions", type=place, metavar="CSV", help="predicted points to score instead"
+    )
+    parser.add_argument("--truth", type=place, metavar="CSV", help="annotations for --predictions")
     parser.add_argument("--scheme", help="landmark scheme of --predictions, e.g. 300w")
     parser.add_argument(
         "--images",
+        type=place,
         metavar="FOLDER",
         help="for the report on --predictions: what image names start from "
         "(default: images, beside --truth)",
     )
-    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument("--output", type=place, required=True, help="folder for the results")
     parser.add_processes()
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,6 +32,12 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: process 0's")
         group.add_argument("--processes", type=int, metavar="N", help="elsewhere: how many")
         group.add_argument("--process", type=int, metavar="I", help="elsewhere: this one, from 0")
+
+
+def place(text: str) -> str:
+    """An argument that names a place: HRNetError, before any work, if it cannot be opened."""
+    as_path(text)
+    return text
 
 
 def join_processes(arguments) -> None:

@@ -1,7 +1,7 @@
 """`hrnet-jax train`: train a network from a config."""
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser, join_processes
+from hrnet_jax.cli.parser import Parser, join_processes, place
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -28,7 +28,9 @@ def main(argv: list[str]) -> int:
         EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
-    parser.add_argument("--workdir", required=True, help="folder of checkpoints and logs")
+    parser.add_argument(
+        "--workdir", type=place, required=True, help="folder of checkpoints and logs"
+    )
     parser.add_processes()
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)

@@ -1,9 +1,7 @@
 """Labelled pictures: a folder with one sub-folder for each class, or a TensorFlow data set."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +10,7 @@ from hrnet_jax.data.classes import map_labels
 from hrnet_jax.data.pipeline import Batch
 from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, list_files
 from hrnet_jax.images import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -46,10 +45,10 @@ def find_classes(data, split: str = "train") -> list[str]:
       HRNetError: the folder or data set is not there, or has no classes.
     """
     if data.source == "folder":
-        folder = Path(data.root) / data[split]
+        folder = as_path(data.root) / data[split]
         if not folder.is_dir():
             raise HRNetError(f"{folder}: no such folder (data.root and data.{split} name it)")
-        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         if not found:
             raise HRNetError(f"{folder} has no sub-folder for a class")
         return found
@@ -69,9 +68,9 @@ def open_split(data, split: str, known: Sequence[str] | None, count: int) -> Pic
     """
     if data.source != "folder":
         return _open_tfds(data, split, known, count)
-    folder = Path(data.root) / data[split]
+    folder = as_path(data.root) / data[split]
     if split == "valid" and data.valid_labels:
-        files, labels = _read_labels(Path(data.root) / data.valid_labels, known, count)
+        files, labels = _read_labels(as_path(data.root) / data.valid_labels, known, count)
     else:
         found = find_classes(data, split)
         files, labels = [], []
@@ -88,11 +87,7 @@ def open_split(data, split: str, known: Sequence[str] | None, count: int) -> Pic
 
 def _list_pictures(folder, name):
     """Pictures under folder/name at any depth: paths relative to `folder`, sorted."""
-    found = []
-    for parent, _, files in os.walk(folder / name):
-        inside = os.path.relpath(parent, folder)
-        found += [os.path.join(inside, f) for f in files if f.lower().endswith(SUFFIXES)]
-    return sorted(found)
+    return [file for file in list_files(folder, name) if file.lower().endswith(SUFFIXES)]
 
 
 def _read_labels(path, known, count):

@@ -15,7 +15,7 @@ import numpy as np
 from hrnet_jax import images
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
 from hrnet_jax.schemes import SCHEMES
 
 
@@ -94,7 +94,7 @@ def read_csv(path: str | Path, root: str | Path, num_landmarks: int | None = Non
     `num_landmarks` is L; None takes what the file has. HRNetError names the file, the line and the
     column of anything that is not as it should be.
     """
-    path = Path(path)
+    path = as_path(path)
 
     def choose(header):
         _first_point(path, header, num_landmarks)
@@ -113,7 +113,7 @@ def read_csv(path: str | Path, root: str | Path, num_landmarks: int | None = Non
             )
     return Records(
         names=table.names,
-        root=Path(root),
+        root=as_path(root),
         points=numbers[:, first_point - 1 :].reshape(len(numbers), -1, 2),
         centers=numbers[:, first_point - 3 : first_point - 1],
         scales=numbers[:, 0],

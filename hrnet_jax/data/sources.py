@@ -8,6 +8,7 @@ import numpy as np
 from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 from hrnet_jax.geometry import landmark_box
 from hrnet_jax.rendered import SyntheticFaces
 from hrnet_jax.schemes import Scheme
@@ -29,7 +30,7 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
     if count < 0:
         raise HRNetError(f"data.{split}_count = {count}: give how many faces, or 0 for all")
     if data.source in ("csv", "device"):
-        root = Path(data.root)
+        root = as_path(data.root)
         path = root / data[split]
         records = read_csv(path, root / data.images, scheme.num_landmarks)
         records = read_attributes(path, records)

@@ -8,6 +8,7 @@ than a tenth of that.
 import array
 import csv
 import dataclasses
+import io
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, describe_error, open_binary
 
 MAX_ROWS = 1_000_000
 MAX_ROW_LENGTH = 1_000_000
@@ -62,7 +64,7 @@ def read_table(path: str | Path, choose: Callable[[list[str]], tuple[int, list[i
         not have as many columns as the header, or holds what is not a finite number. The line of
         text names the file, the line and the column.
     """
-    path = Path(path)
+    path = as_path(path)
     rows = _rows(path)
     _, header = next(rows, (0, None))
     if header is None:
@@ -109,7 +111,7 @@ def read_table(path: str | Path, choose: Callable[[list[str]], tuple[int, list[i
 def _rows(path) -> Iterator[tuple[int, list[str]]]:
     """The line number and the cells of every row that is not blank."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_binary(path), "utf-8-sig", newline="") as file:
             lines = _BoundedLines(path, file)
             reader = csv.reader(lines)
             for row in reader:
@@ -117,7 +119,7 @@ def _rows(path) -> Iterator[tuple[int, list[str]]]:
                 if len(row) > 1 or "".join(row).strip():
                     yield reader.line_num, row
     except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror or error}") from error
+        raise HRNetError(f"cannot read {path}: {describe_error(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise HRNetError(f"{path} is not a UTF-8 CSV file: {error}") from error
 

@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,7 +18,7 @@ from hrnet_jax.data.preprocessing import Preprocessing
 from hrnet_jax.devices import one_at_a_time
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.tables import format_table
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
 from hrnet_jax.models import normalise_images
 from hrnet_jax.models.cpu_conv import jit
 
@@ -134,7 +133,7 @@ def evaluate_classifier(config, arguments) -> None:
         "version": hrnet_jax.__version__,
     }
     names = known or [str(k) for k in range(model["num_classes"])]
-    _write(Path(arguments.output), result, found, names)
+    _write(as_path(arguments.output), result, found, names)
     row = [f"{result['top1']:.2f}", f"{result['top5']:.2f}"]
     print(format_table([[result["count"], *row]], ["pictures", "top-1 %", "top-5 %"]))
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 
 class HaarDetector:
@@ -90,7 +91,7 @@ class YuNetDetector:
     _shift, _ratio = (0.0, 0.12), 0.79
 
     def __init__(self, model_path: str | Path, score_threshold: float = 0.7):
-        path = Path(model_path)
+        path = as_path(model_path)
         if not path.is_file():
             raise HRNetError(f"{path}: no such detector model (an .onnx file of YuNet)")
         self._lock = threading.Lock()  # OpenCV's network keeps state within a call

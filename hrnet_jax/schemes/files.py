@@ -20,6 +20,7 @@ import tomllib
 from pathlib import Path
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, describe_error, open_binary
 from hrnet_jax.schemes.table import SCHEMES, Line, Scheme
 
 _MAX_LANDMARKS = 10_000
@@ -30,12 +31,12 @@ _OPTIONAL = {"names", "five_points", "lines"}
 
 def read_scheme(path: str | Path) -> Scheme:
     """Reads a scheme file; HRNetError names the file and what is wrong in it."""
-    path = Path(path)
+    path = as_path(path)
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             text = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror or error}") from error
+        raise HRNetError(f"cannot read {path}: {describe_error(error)}") from error
     if len(text) > _MAX_BYTES:
         raise HRNetError(f"{path} has more than {_MAX_BYTES:,} bytes: it is no scheme file")
     try:

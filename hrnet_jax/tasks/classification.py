@@ -18,6 +18,7 @@ from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.evaluation.classification import accuracy, classify_pictures, make_classify
+from hrnet_jax.files import as_path
 from hrnet_jax.models import normalise_images
 from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.tasks import classification_config as classification_config
@@ -44,7 +45,7 @@ def train(config, workdir: str | Path) -> dict:
     SIGTERM the state is saved after the next step and `Stopped` raised.
     """
     # ---- data
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     check_numbers(config)
     devices = Devices()
     classes = find_classes(config.data)

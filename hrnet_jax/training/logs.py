@@ -6,7 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrnet_jax.devices import is_first_process
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import Appended, as_path
 
 LOG = "log.jsonl"
 
@@ -24,13 +24,14 @@ class Logs:
 
     def __init__(self, workdir: Path, start_step: int, total_steps: int):
         from tensorboardX import SummaryWriter
+        from tensorboardX.record_writer import register_writer_factory
 
-        path = Path(workdir) / LOG
+        path = as_path(workdir) / LOG
         kept = [line for line in _lines(path) if line["step"] <= start_step]
-        with open_atomically(path) as file:
-            file.write("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = open(path, "a", buffering=1)
-        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start_step + 1)
+        self._file = Appended(path, "".join(json.dumps(line) + "\n" for line in kept))
+        register_writer_factory("gs", _BucketEvents)
+        register_writer_factory("s3", _BucketEvents)
+        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=start_step + 1)
         self._bar = tqdm(
             total=total_steps,
             initial=start_step,
@@ -84,3 +85,15 @@ def _lines(path):
             yield json.loads(line)
         except ValueError:  # the last line of a run that was killed while writing it
             return
+
+
+class _BucketEvents:
+    """Where TensorBoard's events go in a bucket; tensorboardX's own writers need more libraries."""
+
+    @staticmethod
+    def directory_check(path):
+        """A bucket has no folders to make."""
+
+    @staticmethod
+    def open(path):
+        return Appended(as_path(path), b"")

@@ -22,6 +22,7 @@ from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.evaluation.baseline import mean_shape_nme
 from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.evaluation.scoring import nme_of_records
+from hrnet_jax.files import as_path
 from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models import model_head
@@ -55,7 +56,7 @@ def train(config, workdir: str | Path) -> dict:
     after the next step and `Stopped` raised.
     """
     # ---- what to do
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     scheme = get_scheme(config.scheme)
     protocol = Protocol.from_dict(plain(config.protocol))
     check_numbers(config)

@@ -23,7 +23,7 @@ from hrnet_jax.evaluation.report.figures import (
 from hrnet_jax.evaluation.report.gallery import make_galleries
 from hrnet_jax.evaluation.scoring import Run
 from hrnet_jax.evaluation.tables import format_measure, measure_title
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
 from hrnet_jax.images import write_image
 from hrnet_jax.inference.drawing import contact_sheet
 
@@ -43,7 +43,7 @@ def write_report(runs: list[Run], path: str | Path) -> Path:
     Returns:
       The path of the folder with the figures.
     """
-    path = Path(path)
+    path = as_path(path)
     if not runs:
         raise HRNetError("a report needs an evaluation")
     for what in ("scheme", "normaliser", "auc_rule"):

@@ -1,5 +1,6 @@
 """Protocols: the official landmarks, and that crop, points and way back agree."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,11 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet_jax.codecs import DarkCodec, HIHCodec, MsraCodec, OfficialCodec, UnbiasedCodec
+from hrnet_jax.codecs import (
+    CODECS,
+    DarkCodec,
+    HIHCodec,
+    MsraCodec,
+    OfficialCodec,
+    UnbiasedCodec,
+    codec_to_dict,
+)
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import crop_matrix
 from hrnet_jax.images.augment import RECIPES, Augmentation
-from hrnet_jax.protocols import Protocol, float_protocol, mmpose, official
+from hrnet_jax.protocols import FloatProtocol, Protocol, float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
 
 DATA = Path(__file__).parent / "data"
@@ -211,9 +220,39 @@ def test_five_hundred_rotated_boxes_leave_no_official_crop_without_its_shape():
         assert sample["image"].shape == (32, 32, 3)
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnCodec:
+    """A codec of the user's own, which says nothing of itself."""
+
+    radius: float = 3.0
+
+    def encode(self, points, weights, size):
+        raise AssertionError
+
+    def decode(self, heatmaps):
+        raise AssertionError
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnWholeCodec(OwnCodec):
+    whole_cells = True
+    flip_test = False
+
+
+OWN = f"{__name__}:OwnCodec"
+
+
+class RotatedProtocol(FloatProtocol, name="rotated"):
+    """A protocol of the user's own."""
+
+    def crop(self, image, center, scale, rotation=0.0):
+        return super().crop(image, center, scale, rotation + 90)
+
+
 @given(
-    st.sampled_from(["official", "float", "mmpose"]),
+    st.sampled_from(["official", "float", "mmpose", "rotated"]),
     st.one_of(
+        st.builds(OwnCodec, st.floats(0.5, 4)),
         st.builds(OfficialCodec, st.floats(0.5, 4)),
         st.builds(UnbiasedCodec, st.floats(0.5, 4)),
         st.builds(DarkCodec, st.floats(0.5, 4), st.sampled_from([3, 11])),
@@ -227,9 +266,64 @@ def test_five_hundred_rotated_boxes_leave_no_official_crop_without_its_shape():
 )
 def test_description_round_trip(name, codec, quarter, padding, flip_test, flip_shift):
     flip_test &= not isinstance(codec, HIHCodec)
+    if (name == "official") != isinstance(codec, OfficialCodec):
+        name = "official" if isinstance(codec, OfficialCodec) else "float"
     protocol = Protocol(name, codec, 4 * quarter, padding, flip_test, flip_shift)
-    assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
-    assert hash(protocol) == hash(Protocol.from_dict(protocol.to_dict()))
+    stored = json.loads(json.dumps(protocol.to_dict()))
+    read = Protocol.from_dict(stored, own={OWN: OwnCodec})
+    assert read == protocol and type(read) is type(protocol)
+    assert hash(read) == hash(protocol)
+
+
+@pytest.mark.parametrize("name", ["official", "float", "mmpose"])
+@pytest.mark.parametrize("codec", [*(kind() for kind in CODECS.values()), OwnWholeCodec()])
+def test_a_codec_goes_only_with_a_protocol_that_gives_its_points(name, codec):
+    """Round trip through the codec: what is refused loses half a cell or more."""
+    made_for = {"official": OfficialCodec | MsraCodec | OwnWholeCodec}
+    fits = isinstance(codec, made_for.get(name, UnbiasedCodec | DarkCodec | MsraCodec | HIHCodec))
+    if fits:
+        assert Protocol(name, codec).codec == codec
+        return
+    with pytest.raises(HRNetError, match=f"codec .* does not go with protocol '{name}'") as caught:
+        Protocol(name, codec)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(HRNetError, match="does not go with protocol"):
+        Protocol.from_dict(
+            official("wflw").to_dict() | {"name": name, "codec": codec_to_dict(codec)}, allow=True
+        )
+
+
+def test_a_codec_that_cannot_be_averaged_refuses_the_flip_test():
+    for codec, name in ((HIHCodec(), "float"), (OwnWholeCodec(), "official")):
+        with pytest.raises(HRNetError, match="flip_test does not go with codec"):
+            Protocol(name, codec, flip_test=True)
+    assert Protocol("float", OwnCodec(), flip_test=True).flip_test
+
+
+def test_a_codec_of_the_users_own_is_stored_by_its_name():
+    protocol = Protocol("float", OwnCodec(2.0), 128)
+    stored = json.loads(json.dumps(protocol.to_dict()))
+    assert stored["codec"] == {"name": OWN, "radius": 2.0}
+    assert Protocol.from_dict(stored, allow=True) == protocol
+    assert Protocol.from_dict(stored, allow=(__name__.split(".")[0],)) == protocol
+    assert Protocol.from_dict(stored, own={OWN: OwnCodec}) == protocol
+    with pytest.raises(HRNetError, match=f"codec '{OWN}' is needed, and nothing that a file names"):
+        Protocol.from_dict(stored)  # a file imports nothing by itself
+    with pytest.raises(HRNetError, match="has no encode nor decode"):
+        Protocol.from_dict(stored | {"codec": {"name": "fractions:Fraction"}}, allow=True)
+
+
+def test_a_protocol_of_the_users_own():
+    protocol = Protocol("rotated", UnbiasedCodec(), 64)
+    assert isinstance(protocol, RotatedProtocol)
+    assert dataclasses.replace(protocol, codec=DarkCodec()) == Protocol("rotated", DarkCodec(), 64)
+    plain = Protocol("float", UnbiasedCodec(), 64)
+    assert isinstance(plain, FloatProtocol) and plain != protocol
+    np.testing.assert_array_equal(
+        protocol.crop(_picture(DOTS), *BOX), plain.crop(_picture(DOTS), *BOX, rotation=90)
+    )
+    with pytest.raises(HRNetError, match="'float' is not the name of a RotatedProtocol"):
+        RotatedProtocol("float", UnbiasedCodec())
 
 
 @pytest.mark.parametrize(
@@ -242,8 +336,14 @@ def test_description_round_trip(name, codec, quarter, padding, flip_test, flip_s
         ({"padding": "wide"}, "padding 'wide'"),
         ({"flip_test": "yes"}, "flip_test 'yes'"),
         ({"flip_shift": 1}, "flip_shift 1"),
-        ({"flip_test": True, "codec": {"name": "hih"}}, "flip_test does not go with codec 'hih'"),
+        (
+            {"name": "float", "flip_test": True, "codec": {"name": "hih"}},
+            "flip_test does not go with codec 'hih'",
+        ),
+        ({"name": "float"}, "codec 'official' does not go with protocol 'float'"),
         ({"codec": {"name": "dark", "kernel": 4}}, "kernel 4"),
+        ({"codec": {"name": "dark", "window": 4}}, "codec 'dark' has no setting 'window'"),
+        ({"codec": {"name": 3}}, "codec {'name': 3}"),
         ({"codec": {"name": "hih", "decimal_sigma": 1.5}}, "decimal_sigma 1.5"),
         ({"colour": 1}, "no setting 'colour'"),
         ({"codec": {"name": "mine"}}, "unknown codec 'mine'"),

@@ -1,9 +1,12 @@
 """The report: opened in a browser, with hostile names, without images, for several runs."""
 
 import base64
+import dataclasses
+import html.parser
 import json
 import re
 import shutil
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -20,19 +23,42 @@ from hrnet_jax.geometry import landmark_box
 from hrnet_jax.images import write_image
 from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import SCHEMES
+from hrnet_jax.schemes.table import Line
 
 COFW = SCHEMES["cofw"]
-HOSTILE = "<script>alert(1)<script> & \"q\" 'a'.png"
+# Without a slash: it also stands in names of files and folders.
+ATTACK = """<script>alert(1)<script> <img src=x onerror=alert(1)> " onload='alert(1)' q=" & $x$"""
+HOSTILE = f"picture {ATTACK}.png"
 METADATA = {
-    "protocol": float_protocol(1.5, 64).to_dict(),
-    "model": {"name": "<img src=https://example.org/x.png>"},
-    "split": "</title><script src=//example.org/x.js></script>",
+    "protocol": float_protocol(1.5, 64).to_dict()
+    | {
+        "name": f"protocol {ATTACK}",
+        "codec": {"name": f"codec {ATTACK}"},
+        f"protocol's key {ATTACK}": f"value {ATTACK}",
+    },
+    "model": {"name": f"model {ATTACK}", f"model's key {ATTACK}": 1},
+    "split": f"</title><script src=//example.org/x.js></script> split {ATTACK}",
     "dtype": "bfloat16",
-    "box": {"kind": "detector", "jitter": 0.1, "seed": 0, "detector": "<b>haar", "missed": 2},
+    "checkpoint": f"checkpoint {ATTACK}",
+    "predictions": f"predictions {ATTACK}",
+    "box": {"kind": "detector", "jitter": 0.1, "seed": 0, "detector": f"box {ATTACK}", "missed": 2},
 }
+SCHEME = dataclasses.replace(
+    COFW, name=f"scheme {ATTACK}", lines=(Line(f"line {ATTACK}", (0, 1, 2)), *COFW.lines)
+)
 
 
-def make_run(folder, count=14, noise=0.5, images=True, name=HOSTILE, pictures=None):
+def make_run(
+    folder,
+    count=14,
+    noise=0.5,
+    images=True,
+    name=HOSTILE,
+    pictures=None,
+    metadata=METADATA,
+    scheme=COFW,
+    mask="pose",
+):
     """Writes images and an evaluation of 29-point faces; returns its run."""
     rng = np.random.default_rng(0)
     points = rng.uniform(20, 60, (count, 29, 2))
@@ -51,19 +77,20 @@ def make_run(folder, count=14, noise=0.5, images=True, name=HOSTILE, pictures=No
         np.stack([center for center, _ in boxes]),
         np.array([scale for _, scale in boxes]),
         pictures=pictures,
-        subsets={"pose": np.arange(count) < 4, "none": np.zeros(count, bool)},
+        subsets={mask: np.arange(count) < 4, "none": np.zeros(count, bool)},
     )
     predictions = points + rng.normal(0, noise, points.shape)
-    return write_results(folder / "eval", records, predictions, COFW, METADATA)
+    return write_results(folder / "eval", records, predictions, scheme, metadata)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page about one run with hostile texts everywhere."""
-    folder = tmp_path_factory.mktemp("report") / "<b>$x$\u202e run"
-    run = make_run(folder)
-    write_report([run], folder / "eval" / "report.html")
-    return folder / "eval" / "report.html"
+    """A page about one run with hostile texts in every field that a user or a file can set."""
+    folder = tmp_path_factory.mktemp("report") / f"run {ATTACK}"
+    make_run(folder, scheme=SCHEME, mask=f"set {ATTACK}")
+    page = folder / "eval" / "report.html"
+    assert cli.main(["report", str(page.parent), f"--output={page}"]) == 0
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +135,46 @@ def test_a_browser_shows_the_page_and_loads_nothing_else(browser, page, width):
     assert [url for url in urls if url != page.as_uri() and not url.startswith("data:")] == []
 
 
-def test_names_are_text_and_nothing_comes_from_elsewhere(page):
+TAGS = set(
+    "html head meta link title style body main section footer h1 h2 h3 p div span b details summary"
+    " ul li table caption thead tbody tr th td figure figcaption img "
+    "svg defs clippath g path use rect text tspan image metadata rdf:rdf cc:work dc:type dc:format "
+    "dc:creator cc:agent dc:title lineargradient stop".split()
+)
+
+
+class Seen(html.parser.HTMLParser):
+    """What a browser would make of a page: its tags, attributes and texts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts = set(), set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        for name, value in attributes:
+            self.attributes.add(name)
+            self.texts.append(value or "")
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_whatever_a_user_names_is_text_and_nothing_comes_from_elsewhere(page):
     html = page.read_text()
-    assert "<script" not in html and "&lt;script&gt;alert(1)" in html
-    assert "<img src=https" not in html
+    seen = Seen(html)
+    assert seen.tags <= TAGS
+    assert not [name for name in seen.attributes if name.startswith("on") or name == "q"]
+    everything = "\n".join(seen.texts)
+    for field in (
+        *("run", "picture", "set", "scheme", "split", "checkpoint", "predictions", "model"),
+        *("model's key", "box", "protocol", "codec", "protocol's key", "value"),
+    ):
+        assert f"{field} {ATTACK}" in everything, field
+    for figure in page.with_name("report_figures").glob("*.svg"):
+        elements = {x.tag.rpartition("}")[2].lower() for x in ElementTree.parse(figure).iter()}
+        assert elements <= TAGS | {tag.partition(":")[2] for tag in TAGS} | {"rdf"}
     assert re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", html) == []
     assert "url(http" not in html
     for data in re.findall(r"data:image/jpeg;base64,([^\"]+)", html):
@@ -137,7 +200,7 @@ def test_the_same_run_gives_the_same_page(page, tmp_path):
 
 def test_the_page_tells_the_boxes_and_the_precision(page):
     html = page.read_text()
-    assert "kind detector, jitter 0.1, seed 0, detector &lt;b&gt;haar, missed 2" in html
+    assert "kind detector, jitter 0.1, seed 0, detector box &lt;script" in html
     assert ">bfloat16<" in html
 
 
@@ -158,7 +221,8 @@ def test_without_images_the_gallery_is_left_out_and_the_page_says_so(tmp_path):
     run = make_run(tmp_path, images=False)
     write_report([run], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
-    assert "<img " not in html and "The images are not here" in html and "<svg" in html
+    assert "<img " not in html and "<script" not in html
+    assert "The images are not here" in html and "<svg" in html
     assert not list((tmp_path / "report_figures").glob("gallery*"))
 
 

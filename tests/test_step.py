@@ -68,7 +68,8 @@ def test_ten_steps_reduce_the_loss_and_give_points(codec, loss):
         losses.append(float(metrics["loss"]))
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0]
 
-    forward = make_forward(model, Protocol("float", codec, SIZE), SCHEME)
+    protocol = "official" if isinstance(codec, OfficialCodec) else "float"
+    forward = make_forward(model, Protocol(protocol, codec, SIZE), SCHEME)
     points, scores = forward(state.variables, batch["image"])
     assert points.shape == (4, SCHEME.num_landmarks, 2) and scores.shape == points.shape[:2]
     assert np.isfinite(points).all()

@@ -58,7 +58,7 @@ def draw_sheet(config, count: int, step: int, columns: int, cell: int):
     scheme = get_scheme(config.scheme)
     batches = TrainBatches(
         open_split(config.data, scheme, "train", config.seed),
-        Protocol.from_dict(plain(config.protocol)),
+        Protocol.from_dict(plain(config.protocol), allow=True),
         Augmentation(**plain(config.augment)),
         scheme.flip_permutation,
         config.train.batch_size,

@@ -1,6 +1,7 @@
 """DARK: continuous Gaussians, decoded from the derivatives of the smoothed map's logarithm."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,8 @@ class DarkCodec:
       kernel: odd width of the smoothing that precedes decoding, cells; 11 goes with sigma 2, 7 with
         1.5 and 3 with 1.
     """
+
+    whole_cells: ClassVar[bool] = False
 
     sigma: float = 2.0
     kernel: int = 11

@@ -1,7 +1,7 @@
 """Heatmap in Heatmap: a map of whole cells, and a small map of the position within the cell."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,9 @@ class HIHCodec:
       masked: decode as the published figures were: without a positive value the decimal part is
         dropped, although the decimal logits, learnt through a softmax, have no meaningful zero.
     """
+
+    whole_cells: ClassVar[bool] = False
+    flip_test: ClassVar[bool] = False  # decimal maps belong to one heatmap's cell each
 
     sigma: float = 1.5
     decimal_sigma: float = 1.0

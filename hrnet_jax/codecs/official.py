@@ -1,6 +1,7 @@
 """The heatmaps of the official HRNet facial-landmark code, its truncations included."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,8 @@ class OfficialCodec:
     Attributes:
       sigma: of the Gaussian, heatmap cells: 1.0 for 300W, 1.5 for WFLW, COFW and AFLW.
     """
+
+    whole_cells: ClassVar[bool] = True
 
     sigma: float = 1.5
 

@@ -1,6 +1,7 @@
 """Gaussian heatmaps at continuous positions and their sub-cell decoding."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ class UnbiasedCodec:
       window: odd width of the window that is fitted, cells; at least 5, so that 3 x 3 cells are
         left in a corner.
     """
+
+    whole_cells: ClassVar[bool] = False
 
     sigma: float = 1.5
     window: int = 5

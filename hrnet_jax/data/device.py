@@ -20,7 +20,7 @@ from hrnet_jax.data.loose import crop_size, make_crops, shapes, stored_crops
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.images.augment import Augmentation, Draw
-from hrnet_jax.protocols import Protocol
+from hrnet_jax.protocols import OneWarpProtocol
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class DeviceBatches:
     """
 
     records: Records
-    protocol: Protocol
+    protocol: OneWarpProtocol
     augmentation: Augmentation
     flip_permutation: np.ndarray
     batch_size: int
@@ -58,11 +58,11 @@ class DeviceBatches:
     progress: Callable[[Iterable], Iterable] = iter
 
     def __post_init__(self):
-        if self.protocol.name == "official":
+        if not isinstance(self.protocol, OneWarpProtocol):
             raise HRNetError(
-                "data.source = device does not go with the official protocol, whose crop is made "
-                "of whole pixels and a stretch of their grey values: use protocol 'float' or "
-                "'mmpose', or data.source = csv"
+                f"data.source = device does not go with protocol {self.protocol.name!r}, whose "
+                "crop is not one warp of the picture: use protocol 'float' or 'mmpose', or "
+                "data.source = csv"
             )
         rest = len(self.records) % self.batch_size
         if rest and not self.drop_last:

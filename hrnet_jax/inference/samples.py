@@ -71,7 +71,7 @@ def _overlay(crop, heat, protocol):
     zoom = STRIDE * crop.shape[0] / protocol.input_size
     # A cell's centre is at its index + 0.5; this is where that lies in the crop.
     origin = protocol.to_crop(np.zeros((1, 2)))[0]
-    if protocol.name == "official":
+    if protocol.whole_cells:
         origin = origin - STRIDE / 2
     shift = origin * crop.shape[0] / protocol.input_size
     back = np.array([[1 / zoom, 0, 0.0], [0, 1 / zoom, 0.0]])

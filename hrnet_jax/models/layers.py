@@ -4,6 +4,7 @@ Arrays are NHWC. `conv` and `norm` are passed down from the network (`hrnet_jax.
 dtypes, initialisers and train / evaluation mode already bound: the whole ablation surface.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.linear import canonicalize_padding
 
 from hrnet_jax.models import cpu_conv
 
@@ -70,19 +72,19 @@ def torch_bias(fan_in: int) -> Callable:
 class Conv(nn.Conv):
     """`flax.linen.Conv`, written for each backend so that it and its gradients compile well.
 
-    The same parameters and values everywhere. 1x1 convolutions are matrix products; on CPUs some
-    3x3 convolutions have a weight gradient of products (`hrnet_jax.models.cpu_conv`). Other
-    backends and other convolutions get XLA's.
+    The same parameters, values and gradients for every argument of it. 1x1 convolutions are matrix
+    products; on CPUs some 3x3 convolutions have a weight gradient of products
+    (`hrnet_jax.models.cpu_conv`). Other backends and other convolutions get XLA's.
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        convolve = self._lowering(x)
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        convolve = self._lowering(inputs)
         if convolve is None:
-            return super().__call__(x)
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+            return super().__call__(inputs)
+        shape = (*self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = convolve(inputs.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
             y = y + bias.astype(self.dtype)
@@ -90,13 +92,33 @@ class Conv(nn.Conv):
 
     def _lowering(self, x):
         """The function (x, kernel) -> y to use in place of XLA's convolution, or None."""
-        if self.strides != 1:
+        others = [field for field in dataclasses.fields(nn.Conv) if field.name not in _LOWERED]
+        plain = all(getattr(self, field.name) is field.default for field in others)
+        steps = (self.strides, self.input_dilation, self.kernel_dilation)
+        single = all(n is None or np.all(np.equal(n, 1)) for n in steps)
+        if x.ndim != 4 or self.dtype is None or not plain or not single:
             return None
-        if tuple(self.kernel_size) == (1, 1):
+        size = np.shape(self.kernel_size) and tuple(self.kernel_size)
+        if size == (1, 1) and _pads(self.padding, 0):
             return cpu_conv.pointwise
-        padded = self.padding == ((1, 1), (1, 1))
-        suits = cpu_conv.suits(x.shape, self.features, self.kernel_size, self.dtype)
-        return cpu_conv.conv3x3 if padded and suits else None
+        if size == (3, 3) and _pads(self.padding, 1):
+            suits = cpu_conv.suits(x.shape, self.features, size, self.dtype)
+            return cpu_conv.conv3x3 if suits else None
+        return None
+
+
+# The fields that the lowerings of `Conv` know: with another one it is Flax's own.
+_LOWERED = (
+    *("features", "kernel_size", "strides", "padding", "input_dilation", "kernel_dilation"),
+    *("use_bias", "dtype", "param_dtype", "kernel_init", "bias_init", "parent", "name"),
+)
+
+
+def _pads(padding, cells: int) -> bool:
+    """Whether Flax's `padding` adds so many cells on every side of a 2-D image, at stride 1."""
+    if isinstance(padding, str):
+        return padding == "SAME" or (padding == "VALID" and cells == 0)
+    return canonicalize_padding(padding, 2) == [(cells, cells)] * 2
 
 
 class BatchNorm(nn.Module):

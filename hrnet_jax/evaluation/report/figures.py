@@ -4,6 +4,7 @@ import functools
 import io
 import logging
 import warnings
+from html import escape
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,7 @@ from hrnet_jax.evaluation.scoring import Run
 INK, FAINT = "#24292e", "#c9d1d8"
 # Readable on white and on near-black.
 SERIES = ("#2f81f7", "#d9730d", "#2da44e", "#a371f7", "#e0478b", "#1b9aaa")
-_STYLE = {
+STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: smaller, selectable, in the reader's font
@@ -61,7 +62,7 @@ _LEAST_IN_BIN = 10  # faces
 
 def make_figures(runs: list[Run]) -> dict[str, Figure]:
     """All figures by the name of their file; what the data cannot show is left out."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figures = {"ced": error_curves(runs)}
         for index, run in enumerate(runs):
             name = "landmarks" if len(runs) == 1 else f"landmarks_{index + 1}"
@@ -179,7 +180,7 @@ def _bars(title, runs, names, values):
         bars = axes.barh(at, values[k], 0.9 * thickness, color=colour, label=_short(run.name))
         labels = [f"{value:.2f}" if np.isfinite(value) else "" for value in values[k]]
         axes.bar_label(bars, labels, padding=3, fontsize=8, color=INK)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, map(_short, names))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.margins(x=0.15)
@@ -206,14 +207,17 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_inline(svg: str, title: str) -> str:
-    """An SVG file's text as an element of an HTML page whose CSS gives --ink and --faint."""
+    """An SVG file's text as an element of an HTML page whose CSS gives --ink and --faint.
+
+    Matplotlib escapes the texts in it; `title`, for those who do not see it, is escaped here.
+    """
     element = svg[svg.index("<svg") :].replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
-    return element.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
 def _save(figure, kind, **options):
     file = io.BytesIO()
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A run's name in a script that the font lacks shows boxes in the PNG: no more than that.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(file, format=kind, **options)

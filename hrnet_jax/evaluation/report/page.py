@@ -1,9 +1,14 @@
-"""The report's HTML page: one file that needs nothing else, no network and no script."""
+"""The report's HTML page: one file that needs nothing else, no network and no script.
+
+The page is `page.html.jinja`, which escapes what it is given: names of runs, files, landmark
+schemes and settings come from users and from files of others.
+"""
 
 import base64
-from html import escape
 from importlib import resources
 from pathlib import Path
+
+import jinja2
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.benchmarks import compare
@@ -15,7 +20,7 @@ from hrnet_jax.evaluation.report.figures import (
     to_png,
     to_svg,
 )
-from hrnet_jax.evaluation.report.gallery import Shot, make_galleries
+from hrnet_jax.evaluation.report.gallery import make_galleries
 from hrnet_jax.evaluation.scoring import Run
 from hrnet_jax.evaluation.tables import format_measure, measure_title
 from hrnet_jax.files import open_atomically
@@ -54,21 +59,41 @@ def write_report(runs: list[Run], path: str | Path) -> Path:
         svg = to_svg(figure)
         _write(folder / f"{name}.svg", svg.encode())
         _write(folder / f"{name}.png", to_png(figure))
-        title = escape(figure.axes[0].get_title(loc="left"), quote=True)
-        drawings.append((to_inline(svg, title), CAPTIONS[name.split("_")[0]]))
+        inline = to_inline(svg, figure.axes[0].get_title(loc="left"))
+        drawings.append((inline, CAPTIONS[name.split("_")[0]]))
 
     galleries = []
     for index, run in enumerate(runs):
         shots, problems = make_galleries(run)
-        galleries.append(_galleries(run, shots, problems, alone=len(runs) == 1))
+        title = "Faces" if len(runs) == 1 else f"Faces of {run.name}"
+        galleries.append({"title": title, "shots": shots, "note": _gallery_note(shots, problems)})
         for kind, pictures in shots.items():
             number = "" if len(runs) == 1 else f"_{index + 1}"
             sheet = contact_sheet([shot.picture for shot in pictures], _WIDTH)
             write_image(folder / f"gallery_{kind}{number}.png", sheet)
 
-    body = [_header(runs), _tables(runs), _section("Figures", _figures(drawings))]
-    body += [*galleries, _section("How these numbers were made", _protocols(runs)), _footer(runs)]
-    _write(path, _document(_title(runs), "\n".join(body)).encode())
+    first = runs[0].result
+    page = _template().render(
+        policy=_POLICY,
+        style=resources.files(__package__).joinpath("style.css").read_text("utf-8"),
+        title=f"Landmark evaluation: {', '.join(run.name for run in runs)}",
+        names=[run.name for run in runs],
+        scheme=runs[0].scheme,
+        splits=", ".join(dict.fromkeys(str(run.result["split"]) for run in runs)),
+        divisor=_divisor(first),
+        protocols=dict.fromkeys(_protocol_in_short(run.result["protocol"]) for run in runs),
+        different_faces=len({run.records.names for run in runs}) > 1,
+        tiles=_tiles(first) if len(runs) == 1 else [],
+        result_titles=["faces", "count", *map(measure_title, MEASURES)],
+        results=_results(runs),
+        auc_rule=runs[0].auc_rule,
+        comparison=compare({run.name: run.result for run in runs}),
+        drawings=drawings,
+        galleries=galleries,
+        settings=_settings_by_key(runs),
+        version=first["version"],
+    )
+    _write(path, page.encode())
     return folder
 
 
@@ -77,53 +102,17 @@ def _write(path, content):
         file.write(content)
 
 
-def _document(title, body):
-    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-
-
-def _title(runs):
-    names = ", ".join(run.name for run in runs)
-    return f"Landmark evaluation: {names}"
-
-
-def _header(runs):
-    first = runs[0].result
-    splits = ", ".join(dict.fromkeys(str(run.result["split"]) for run in runs))
-    lines = [
-        f"<h1>{escape(_title(runs))}</h1>",
-        f'<p class="quiet">{first["scheme"]} scheme, {runs[0].scheme.num_landmarks} landmarks · '
-        f"{escape(splits)} · errors in percent of {escape(_divisor(first))}</p>",
-    ]
-    for protocol in dict.fromkeys(_protocol_in_short(run.result["protocol"]) for run in runs):
-        lines.append(f'<p class="quiet">Protocol: {escape(protocol)}</p>')
-    if len({run.records.names for run in runs}) > 1:
-        lines.append('<p class="note">The runs were measured on different faces.</p>')
-    if len(runs) == 1:
-        tiles = [("faces", first["count"])]
-        tiles += [(measure_title(m), format_measure(m, first[m])) for m in MEASURES]
-        cells = (
-            f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles
-        )
-        lines.append(f'<div class="tiles">{"".join(cells)}</div>')
-    return "\n".join(lines)
+def _template():
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    return environment.get_template("page.html.jinja")
 
 
 def _protocol_in_short(protocol):
@@ -140,7 +129,14 @@ def _divisor(result):
     return f"{result['normaliser']} ({result['normaliser_length']})"
 
 
-def _tables(runs):
+def _tiles(result):
+    """(name, value) of the figures that stand large at the top."""
+    measures = [(measure_title(m), format_measure(m, result[m])) for m in MEASURES]
+    return [("faces", result["count"]), *measures]
+
+
+def _results(runs):
+    """Rows of the table of all faces and every subset, a row for each run."""
     rows = []
     for name in ["all", *dict.fromkeys(name for run in runs for name in run.records.subsets)]:
         for run in runs:
@@ -148,85 +144,21 @@ def _tables(runs):
                 values = [format_measure(m, part[m]) for m in MEASURES]
                 label = f"{name}, {run.name}" if len(runs) > 1 else name
                 rows.append([label, part["count"], *values])
-    titles = ["faces", "count", *map(measure_title, MEASURES)]
-    parts = []
-    if len(rows) > 1:
-        rule = runs[0].auc_rule
-        parts.append(_section("Results", _table(titles, rows, caption=f"AUC by the {rule} rule")))
-    comparison = compare({run.name: run.result for run in runs})
-    if comparison:
-        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in comparison.notes)
-        rows = comparison.published + comparison.runs
-        table = _table(comparison.columns, rows, comparison.title, len(comparison.runs))
-        items = "".join(f"<li>{escape(source)}</li>" for source in comparison.sources)
-        sources = f'<details class="quiet"><summary>Sources</summary><ul>{items}</ul></details>'
-        parts.append(_section("Beside published results", notes + table + sources))
-    return "\n".join(parts)
+    return rows
 
 
-def _table(titles, rows, caption, highlighted=0):
-    """A table whose last `highlighted` rows are the runs'; cells are escaped, None is a dash."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    lines = []
-    for index, row in enumerate(rows):
-        cells = "".join(f"<td>{'–' if c is None else escape(str(c))}</td>" for c in row)
-        mark = ' class="run"' if index >= len(rows) - highlighted else ""
-        lines.append(f"<tr{mark}>{cells}</tr>")
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _figures(drawings):
-    figures = "\n".join(
-        f'<figure class="card">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
-        for svg, caption in drawings
-    )
-    return f'<div class="figures">{figures}</div>'
-
-
-def _galleries(run, shots: dict[str, list[Shot]], problems, alone):
-    title = "Faces" if alone else f"Faces of {run.name}"
+def _gallery_note(shots, problems):
     if not shots:
         reason = problems[0] if problems else "no faces"
-        text = f"The images are not here, so there is no gallery ({reason}); --images=FOLDER."
-        return _section(title, f'<p class="note">{escape(text)}</p>')
-    parts = [
-        '<p class="quiet"><span class="key truth"></span>annotation'
-        '<span class="key prediction"></span>prediction</p>'
-    ]
-    if problems:
-        text = f"{len(problems)} images could not be read: {problems[0]}"
-        parts.append(f'<p class="note">{escape(text)}</p>')
-    for kind, faces in shots.items():
-        items = "\n".join(map(_shot, faces))
-        parts.append(f'<h3>{kind.capitalize()}</h3><div class="gallery">{items}</div>')
-    return _section(title, "\n".join(parts))
+        return f"The images are not here, so there is no gallery ({reason}); --images=FOLDER."
+    return f"{len(problems)} images could not be read: {problems[0]}" if problems else ""
 
 
-def _shot(shot):
-    data = base64.b64encode(shot.jpeg()).decode()
-    name = escape(shot.name, quote=True)
-    return (
-        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{name}" loading="lazy">'
-        f"<figcaption><b>{shot.nme:.2f} %</b> {name.rpartition('/')[2]}</figcaption></figure>"
-    )
-
-
-def _protocols(runs):
-    """One column for each run, one row for each setting."""
+def _settings_by_key(runs):
+    """The text of every setting, a list with one for each run."""
     described = [dict(_settings(run)) for run in runs]
     keys = dict.fromkeys(key for settings in described for key in settings)
-    rows = []
-    for key in keys:
-        values = "".join(f'<td class="text">{escape(d.get(key, "–"))}</td>' for d in described)
-        rows.append(f"<tr><td>{escape(key)}</td>{values}</tr>")
-    names = "".join(f'<th class="text">{escape(run.name)}</th>' for run in runs)
-    return (
-        f'<div class="scroll"><table><thead><tr><th></th>{names}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return {key: [settings.get(key, "–") for settings in described] for key in keys}
 
 
 def _settings(run):
@@ -249,11 +181,3 @@ def _text(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "not known" if value is None else str(value)
-
-
-def _section(title, content):
-    return f"<section><h2>{escape(title)}</h2>\n{content}\n</section>"
-
-
-def _footer(runs):
-    return f"<footer>hrnet_jax {escape(runs[0].result['version'])}</footer>"

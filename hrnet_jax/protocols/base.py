@@ -1,46 +1,45 @@
-"""Protocols: crop geometry, codec and flip test under one name, stored with every result."""
+"""What every protocol is: its settings, one sample from an annotated face, and how it is stored."""
 
+import abc
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 
 from hrnet_jax import geometry, images
-from hrnet_jax.codecs import (
-    Codec,
-    HIHCodec,
-    OfficialCodec,
-    UnbiasedCodec,
-    codec_from_dict,
-    codec_to_dict,
-)
+from hrnet_jax.codecs import Codec, codec_from_dict, codec_to_dict
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.images.augment import Augmentation, Draw
-from hrnet_jax.images.crops import affine_crop, index_crop, official_crop
-from hrnet_jax.schemes import get_scheme
+from hrnet_jax.parts import Allow
 
-_NAMES = ("official", "float", "mmpose")
 STRIDE = 4  # image pixels of the crop per heatmap cell
+_KINDS = {}  # the classes of protocols by name
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class Protocol(abc.ABC):
     """How a face in an image becomes a network input, and network outputs become landmarks.
 
-    `scale` is everywhere that of the official CSV files: box side / 200, before `padding`.
+    `Protocol("float", codec, …)` makes the class of that name. A protocol of one's own is a
+    subclass, `class Mine(Protocol, name="mine")`, with `crop`, `to_heatmap`, `to_image` and
+    `to_crop`. Boxes are squares: a centre (x, y) and a side in image pixels, before `padding`.
 
     Attributes:
-      name: "official": the published code's crop, integer heatmap cells and integer landmarks, to
-        reproduce its figures. Its constant 256 becomes `input_size`. "float": one affine warp and
-        continuous coordinates throughout. "mmpose": one affine warp in index coordinates, where
-        pixel k lies at k in image, crop and heatmap alike; the codec's heatmap pixels are that
-        index + 0.5.
-      codec: landmarks <-> heatmaps.
+      name: "official", "float" or "mmpose": see `OfficialProtocol`, `FloatProtocol` and
+        `MmposeProtocol`.
+      codec: landmarks <-> heatmaps. Where it says `whole_cells`, the protocol's must be the same.
       input_size: side of the crop, pixels; a multiple of 4.
       padding: the box side is multiplied by it.
       flip_test: average with the heatmaps of the mirrored crop.
       flip_shift: move those one column to the right before, as mmpose does: in its index
         coordinates a crop's mirror image is 3/4 of a heatmap cell off that of the heatmap.
+
+    Class attributes:
+      whole_cells: whether `to_heatmap` gives whole cells (k for the cell [k, k + 1)) instead of
+        continuous points.
+      index_offset: added to this protocol's coordinates, of any frame, it makes them continuous
+        ones.
     """
 
     name: str
@@ -50,9 +49,25 @@ class Protocol:
     flip_test: bool = False
     flip_shift: bool = False
 
+    whole_cells: ClassVar[bool] = False
+    index_offset: ClassVar[float] = 0.0
+
+    def __init_subclass__(cls, name: str | None = None, **arguments):
+        super().__init_subclass__(**arguments)
+        if name is not None:
+            _KINDS[name] = cls
+
+    def __new__(cls, name=None, *_, **__):
+        if cls is Protocol:
+            if not isinstance(name, str) or name not in _KINDS:
+                known = ", ".join(_KINDS)
+                raise HRNetError(f"unknown protocol {name!r}: choose one of {known}")
+            cls = _KINDS[name]
+        return super().__new__(cls)
+
     def __post_init__(self):
-        if self.name not in _NAMES:
-            raise HRNetError(f"unknown protocol {self.name!r}: choose one of {', '.join(_NAMES)}")
+        if _KINDS.get(self.name) is not type(self):
+            raise HRNetError(f"protocol {self.name!r} is not the name of a {type(self).__name__}")
         size = self.input_size
         if isinstance(size, bool) or not isinstance(size, int) or size < 12 or size % STRIDE:
             raise HRNetError(f"protocol input_size {size!r} is not a multiple of 4 from 12 up")
@@ -64,10 +79,23 @@ class Protocol:
         for key in ("flip_test", "flip_shift"):
             if not isinstance(value := getattr(self, key), bool):
                 raise HRNetError(f"protocol {key} {value!r} is neither true nor false")
-        if self.flip_test and isinstance(self.codec, HIHCodec):
+        self._check_codec()
+
+    def _check_codec(self):
+        """HRNetError where the codec does not fit. One that says nothing of itself fits."""
+        codec = codec_to_dict(self.codec)["name"]
+        wanted = getattr(self.codec, "whole_cells", None)
+        if wanted is not None and wanted != self.whole_cells:
+            points = "whole heatmap cells" if wanted else "continuous points"
+            fitting = [name for name, known in _KINDS.items() if known.whole_cells == wanted]
             raise HRNetError(
-                "protocol flip_test does not go with codec 'hih': decimal maps belong to one "
-                "heatmap's cell each and cannot be averaged"
+                f"codec {codec!r} does not go with protocol {self.name!r}: it encodes {points}, as "
+                f"protocol {' or '.join(map(repr, fitting))} gives them"
+            )
+        if self.flip_test and not getattr(self.codec, "flip_test", True):
+            raise HRNetError(
+                f"protocol flip_test does not go with codec {codec!r}: its maps cannot be averaged "
+                "with those of the mirrored crop"
             )
 
     @property
@@ -75,6 +103,7 @@ class Protocol:
         """Side of the heatmaps, cells."""
         return self.input_size // STRIDE
 
+    @abc.abstractmethod
     def crop(self, image, center, scale, rotation=0.0) -> np.ndarray:
         """The network's view of a face.
 
@@ -87,14 +116,8 @@ class Protocol:
         Returns:
           (input_size, input_size, 3) uint8, RGB.
         """
-        if self.name == "official":
-            center = np.asarray(center, np.float32)
-            return official_crop(image, center, scale * self.padding, self.input_size, rotation)
-        side = 200 * scale * self.padding
-        matrix = geometry.crop_matrix(center, side, self.input_size, rotation)
-        warp = index_crop if self.name == "mmpose" else affine_crop
-        return warp(image, matrix, self.input_size)
 
+    @abc.abstractmethod
     def to_heatmap(self, points, center, scale, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks from the image to the heatmap.
 
@@ -103,24 +126,12 @@ class Protocol:
           center, scale, rotation: as for `crop`.
 
         Returns:
-          points: (L, 2) float64, heatmap pixels; for "official" whole cells, truncated toward zero.
-          weights: (L,) float64; 0 where there is nothing to learn: y <= 0 for "official", else a
-            point that is not finite (which becomes 0, 0).
+          points: (L, 2) float64, heatmap pixels; whole cells where `whole_cells` says so.
+          weights: (L,) float64; 0 where there is nothing to learn: a point that is not finite,
+            which becomes 0, 0, and for "official" y <= 0.
         """
-        points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
-        points = np.where(finite[:, None], points, 0.0)
-        if self.name == "official":
-            center = np.asarray(center, np.float32)
-            cells = geometry.official_transform_pixel(
-                points + 1, center, scale * self.padding, self.heatmap_size, rotation
-            )
-            return (cells - 1).astype(np.float64), (finite & (points[:, 1] > 0)).astype(np.float64)
-        side = 200 * scale * self.padding
-        matrix = geometry.crop_matrix(center, side, self.heatmap_size, rotation)
-        mapped = geometry.apply_affine(matrix, points) + self.index_offset
-        return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
 
+    @abc.abstractmethod
     def to_image(self, points, center, scale) -> np.ndarray:
         """Decoded landmarks from the heatmap to the image.
 
@@ -129,20 +140,10 @@ class Protocol:
           center, scale: as for `crop` (without rotation).
 
         Returns:
-          (L, 2) float64, image pixels. For "official" they are whole: trunc(v) + 1, which lies half
-          a pixel right of and below v on average; published figures include that.
+          (L, 2) float64, image pixels.
         """
-        if self.name == "official":
-            points = np.asarray(points, np.float64) + 1
-            center = np.asarray(center, np.float32)
-            return geometry.official_transform_pixel(
-                points, center, scale * self.padding, self.heatmap_size, invert=True
-            ).astype(np.float64)
-        side = 200 * scale * self.padding
-        matrix = geometry.crop_matrix(center, side, self.heatmap_size)
-        points = np.asarray(points, np.float64) - self.index_offset
-        return geometry.apply_affine(geometry.invert_affine(matrix), points)
 
+    @abc.abstractmethod
     def to_crop(self, points) -> np.ndarray:
         """Where landmarks lie in the crop.
 
@@ -150,18 +151,9 @@ class Protocol:
           points: (L, 2), heatmap pixels, as `to_heatmap` gives them.
 
         Returns:
-          (L, 2) float64, crop pixels, continuous (pixel k covers [k, k + 1)); for "official" the
-          middle of the landmark's cell.
+          (L, 2) float64, crop pixels, continuous (pixel k covers [k, k + 1)); with
+          `whole_cells` the middle of the landmark's cell.
         """
-        points = np.asarray(points, np.float64)
-        if self.name == "official":
-            return (points + 0.5) * STRIDE
-        return (points - self.index_offset) * STRIDE + self.index_offset
-
-    @property
-    def index_offset(self) -> float:
-        """Added to this protocol's coordinates, of any frame, it makes them continuous ones."""
-        return 0.5 if self.name == "mmpose" else 0.0
 
     def prepare(
         self,
@@ -218,8 +210,14 @@ class Protocol:
         return {**fields, "codec": codec_to_dict(self.codec)}
 
     @classmethod
-    def from_dict(cls, description) -> "Protocol":
-        """The protocol that `to_dict` described; HRNetError names what is missing or unknown."""
+    def from_dict(cls, description, own=None, allow: Allow = False) -> "Protocol":
+        """The protocol that `to_dict` described; HRNetError names what is missing or unknown.
+
+        Args:
+          description: as `to_dict` gives it; settings that it lacks have their defaults.
+          own, allow: a codec of the user's own, and what may be imported, as for `codec_from_dict`:
+            True for a config of the user's own, never for what a file says.
+        """
         if not isinstance(description, dict):
             raise HRNetError(f"protocol {description!r} is not a table")
         known = [field.name for field in dataclasses.fields(cls)]
@@ -229,40 +227,5 @@ class Protocol:
         for key in ("name", "codec"):
             if key not in description:
                 raise HRNetError(f"protocol has no {key!r}: give one")
-        return cls(**{**description, "codec": codec_from_dict(description["codec"])})
-
-
-def official(scheme_name) -> Protocol:
-    """The protocol of the official code for a landmark scheme: sigma 1.0 for 300W, else 1.5."""
-    sigma = 1.0 if get_scheme(scheme_name).name == "300w" else 1.5
-    return Protocol("official", OfficialCodec(sigma))
-
-
-def float_protocol(sigma=1.5, input_size=256, flip_test=False) -> Protocol:
-    """Continuous coordinates from the image to the heatmap and back.
-
-    Args:
-      sigma: of the Gaussians, heatmap cells.
-      input_size: side of the crop, pixels.
-      flip_test: average with the heatmaps of the mirrored crop.
-    """
-    return Protocol("float", UnbiasedCodec(sigma), input_size, flip_test=flip_test)
-
-
-def mmpose(codec: Codec) -> Protocol:
-    """The protocol of mmpose's face configs: index coordinates, flip test with the shift.
-
-    Args:
-      codec: DarkCodec(2.0, 11) for its "dark" configs, MsraCodec(2.0) (300W and COFW: 1.5) for the
-        others.
-    """
-    return Protocol("mmpose", codec, flip_test=True, flip_shift=True)
-
-
-def hih(masked=False) -> Protocol:
-    """Heatmap in Heatmap on boxes padded by 1.2, as PFLD crops, which HIH names as its model.
-
-    Args:
-      masked: decode as the published figures were (`HIHCodec`).
-    """
-    return Protocol("float", HIHCodec(masked=masked), padding=1.2)
+        codec = codec_from_dict(description["codec"], own, allow)
+        return cls(**{**description, "codec": codec})

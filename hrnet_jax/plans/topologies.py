@@ -1,4 +1,4 @@
-"""TPU slices that XLA compiles for without one at hand, and what Google publishes about their chips.
+"""TPU slices that XLA compiles for without one at hand, and the published rates of their chips.
 
 libtpu brings the compiler: `pip install 'hrnet-jax[plan]'`.
 """

@@ -76,7 +76,7 @@ def sample_of(protocol, recipe, seed):
         occlusion_probability=0.0,  # would hide crosses: see the next test
     )
     arguments = (picture, points, center - protocol.index_offset, side, recipe, [1, 0])
-    sample = protocol.prepare(*arguments, np.random.default_rng(seed))
+    sample = protocol.sample(*arguments, np.random.default_rng(seed))
     flipped = recipe.draw(np.random.default_rng(seed)).flip
     found = np.stack([find_cross(sample["image"], colour) for colour in PIXELS])
     return sample, found[::-1] if flipped else found, flipped
@@ -109,7 +109,7 @@ def test_occlusion_moves_nothing():
     points = np.array([[180.0, 140.0], [240.0, 150.0]])
     for seed in range(8):
         plain, occluded = (
-            hih().prepare(
+            hih().sample(
                 image, points, (210, 150), 160, change, [1, 0], np.random.default_rng(seed)
             )
             for change in (dataclasses.replace(recipe, occlusion_probability=0.0), recipe)

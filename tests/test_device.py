@@ -84,7 +84,7 @@ def compare(batches, count=24):
     zooms, images, points = [], [], []
     for k in range(count):
         row, draw = k % len(records), augmentation.draw(rng)
-        host = protocol.prepare(
+        host = protocol.sample(
             records.image(row),
             *(table[row] for table in (records.points, records.centers, records.sides)),
             Fixed(draw, augmentation.flip_offset),

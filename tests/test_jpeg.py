@@ -115,7 +115,7 @@ def test_a_file_gives_the_crop_of_its_picture(tmp_path, name):
     for seed in range(12):
         side = np.random.default_rng(seed).uniform(40, 280)
         samples = [
-            PROTOCOLS[name].prepare(
+            PROTOCOLS[name].sample(
                 of, points, (210, 160), side, RECIPES["hih"], SWAP, np.random.default_rng(seed)
             )
             for of in (image, file)
@@ -174,7 +174,7 @@ def test_windows_have_the_pixels_of_the_whole(tmp_path, name, monkeypatch):
             rng = np.random.default_rng(seed)
             center, side = rng.uniform([0, 0], [800, 600]), rng.uniform(40, 200)
             samples = [
-                PROTOCOLS[name].prepare(
+                PROTOCOLS[name].sample(
                     file,
                     np.ones((2, 2)),
                     center,

@@ -133,7 +133,7 @@ def test_float_sample_shows_its_points(seed):
     protocol = float_protocol(input_size=128)
     augmentation = Augmentation(flip_probability=0.5, translation=0.05)
     rng = np.random.default_rng(seed)
-    sample = protocol.prepare(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, rng)
+    sample = protocol.sample(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, rng)
     assert sample["image"].shape == (128, 128, 3) and sample["image"].dtype == np.uint8
     assert sample["points"].dtype == sample["weights"].dtype == np.float32
     assert sample["center"].dtype == np.float64 and isinstance(sample["side"], float)
@@ -147,7 +147,7 @@ def test_mmpose_sample_shows_its_points(seed):
     dots = DOTS - 0.5  # where mmpose would annotate them
     augmentation = RECIPES["mmpose1"]
     box, rng = (np.array(BOX[0]) - 0.5, BOX[1]), np.random.default_rng(seed)
-    sample = mmpose(DarkCodec()).prepare(_picture(DOTS), dots, *box, augmentation, SWAP, rng)
+    sample = mmpose(DarkCodec()).sample(_picture(DOTS), dots, *box, augmentation, SWAP, rng)
     # heatmap pixel p -> index p - 0.5 -> crop index 4 (p - 0.5) -> continuous crop pixel + 0.5
     sample["points"] = sample["points"] - 0.5 + 0.5 / 4
     assert max(_distances_to_dots(sample)) < 0.3
@@ -171,7 +171,7 @@ def test_mmpose_crop_is_opencvs_three_point_affine():
 @pytest.mark.parametrize("seed", range(4))
 def test_official_sample_shows_its_points(seed):
     rng = np.random.default_rng(seed)
-    sample = official("300w").prepare(_picture(DOTS), DOTS, *BOX, Augmentation(), SWAP, rng)
+    sample = official("300w").sample(_picture(DOTS), DOTS, *BOX, Augmentation(), SWAP, rng)
     np.testing.assert_array_equal(sample["points"], np.trunc(sample["points"]))
     sample["points"] = sample["points"] + 0.5  # a whole cell stands for its centre
     assert max(_distances_to_dots(sample, reach=6)) < 5  # half a cell diagonal, and two pixels
@@ -181,9 +181,9 @@ def test_official_sample_shows_its_points(seed):
 def test_mirrored_sample(protocol):
     image, points, width = _picture(DOTS), DOTS, 180
     center, side = (85.0, 75.0), 100.0
-    mirrored = protocol.prepare(image, points, center, side, MIRROR, SWAP, np.random.default_rng(0))
+    mirrored = protocol.sample(image, points, center, side, MIRROR, SWAP, np.random.default_rng(0))
     other = points[SWAP] * [-1, 1] + [width, 0]
-    by_hand = protocol.prepare(image[:, ::-1].copy(), other, (width - 85.0, 75.0), side)
+    by_hand = protocol.sample(image[:, ::-1].copy(), other, (width - 85.0, 75.0), side)
     assert mirrored.keys() == by_hand.keys()
     for key in by_hand:
         np.testing.assert_array_equal(mirrored[key], by_hand[key], err_msg=key)
@@ -195,12 +195,12 @@ def test_same_seed_same_sample_and_nothing_random_without_augmentation():
     protocol = float_protocol(input_size=64)
     augmentation = Augmentation(brightness=0.2, blur_probability=0.5, occlusion_probability=0.5)
     first, second = (
-        protocol.prepare(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, np.random.default_rng(7))
+        protocol.sample(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, np.random.default_rng(7))
         for _ in range(2)
     )
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
-    plain = protocol.prepare(_picture(DOTS), DOTS, *BOX)
+    plain = protocol.sample(_picture(DOTS), DOTS, *BOX)
     np.testing.assert_array_equal(plain["center"], BOX[0])
     assert plain["side"] == BOX[1]
     np.testing.assert_array_equal(plain["image"], protocol.crop(_picture(DOTS), *BOX))
@@ -214,7 +214,7 @@ def test_five_hundred_rotated_boxes_leave_no_official_crop_without_its_shape():
     points = rng.uniform(0, 40, (68, 2))
     for _ in range(500):
         center, side = rng.uniform(-20, 80, 2), rng.uniform(4, 400)
-        sample = protocol.prepare(image, points, center, side, Augmentation(), permutation, rng)
+        sample = protocol.sample(image, points, center, side, Augmentation(), permutation, rng)
         assert sample["image"].shape == (32, 32, 3)
 
 
@@ -309,6 +309,11 @@ def test_a_codec_of_the_users_own_is_stored_by_its_name():
         Protocol.from_dict(stored)  # a file imports nothing by itself
     with pytest.raises(HRNetError, match="has no encode nor decode"):
         Protocol.from_dict(stored | {"codec": {"name": "fractions:Fraction"}}, allow=True)
+
+
+def test_the_old_name_of_sample_tells_the_new_one():
+    with pytest.raises(HRNetError, match=r"now Protocol.sample, .* a side in pixels"):
+        float_protocol().prepare(_picture(DOTS), DOTS, (90.0, 75.0), 0.5)
 
 
 def test_a_protocol_of_the_users_own():

@@ -83,7 +83,7 @@ class TrainBatches:
     def sample(self, epoch: int, row: int) -> Batch:
         """One augmented sample: the same for the same (seed, epoch, row)."""
         try:
-            return self._prepare(epoch, row)
+            return self._make_sample(epoch, row)
         except ImageError as error:
             if not self.skip_bad:
                 raise
@@ -91,15 +91,15 @@ class TrainBatches:
         others = np.random.default_rng([self.seed, 2, epoch, row])
         for other in others.integers(len(self.records), size=_MOST_BAD).tolist():
             try:
-                return self._prepare(epoch, other)
+                return self._make_sample(epoch, other)
             except ImageError as error:
                 self.bad[self.records.names[other]] = str(error)
         first = next(iter(self.bad.values()))
         raise HRNetError(f"{_MOST_BAD} images in a row cannot be read; the first: {first}")
 
-    def _prepare(self, epoch, row):
+    def _make_sample(self, epoch, row):
         records = self.records
-        return self.protocol.prepare(
+        return self.protocol.sample(
             records.open(row, self.opener),
             records.points[row],
             records.centers[row],

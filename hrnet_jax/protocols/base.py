@@ -155,7 +155,7 @@ class Protocol(abc.ABC):
           `whole_cells` the middle of the landmark's cell.
         """
 
-    def prepare(
+    def sample(
         self,
         image,
         points,
@@ -203,6 +203,13 @@ class Protocol(abc.ABC):
             "center": center,
             "side": side,
         }
+
+    def prepare(self, *_, **__):
+        """Refused: its box was given by a scale."""
+        raise HRNetError(
+            "Protocol.prepare is now Protocol.sample, and its box has a side in pixels, 200 times "
+            "the scale that it was"
+        )
 
     def to_dict(self) -> dict:
         """A JSON-able description."""

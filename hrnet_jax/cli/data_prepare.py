@@ -40,6 +40,12 @@ def main(argv: list[str]) -> int:
         help="leave out faces that are wrong, missing or unreadable (the first one stops "
         "otherwise)",
     )
+    parser.add_argument(
+        "--missing",
+        type=_point,
+        metavar="X,Y",
+        help="coordinates that mean a landmark is not annotated: 0,0, or -1 for -1,-1",
+    )
     arguments = parser.parse_args(argv)
 
     from tqdm import tqdm
@@ -58,6 +64,7 @@ def main(argv: list[str]) -> int:
         arguments.crop,
         get_scheme(arguments.scheme) if arguments.scheme else None,
         arguments.skip_bad,
+        arguments.missing,
         progress,
     )
     module = DATA_SETS[arguments.name]
@@ -76,6 +83,14 @@ def main(argv: list[str]) -> int:
     if module.CONFIG:
         print(f"use it:  --config={module.CONFIG} --config.data.root={arguments.output}")
     return 0
+
+
+def _point(text):
+    """-1 or 0,0 as (x, y)."""
+    numbers = [float(word) for word in text.split(",")]
+    if len(numbers) > 2:
+        raise ValueError
+    return numbers[0], numbers[-1]
 
 
 def compare(splits, published) -> tuple[list[list], bool]:

@@ -1,5 +1,7 @@
 """`hrnet-jax data prepare`: a downloaded data set, in the project's layout."""
 
+import argparse
+
 from hrnet_jax.cli.parser import Parser
 
 EPILOG = """\
@@ -87,10 +89,12 @@ def main(argv: list[str]) -> int:
 
 def _point(text):
     """-1 or 0,0 as (x, y)."""
-    numbers = [float(word) for word in text.split(",")]
-    if len(numbers) > 2:
-        raise ValueError
-    return numbers[0], numbers[-1]
+    words = text.split(",")
+    try:
+        x, y = map(float, words * 2 if len(words) == 1 else words)
+    except ValueError:
+        raise argparse.ArgumentTypeError("give an x and a y, as in -1,-1") from None
+    return x, y
 
 
 def compare(splits, published) -> tuple[list[list], bool]:

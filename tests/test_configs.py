@@ -10,9 +10,11 @@ import pytest
 
 from hrnet_jax.cli import run
 from hrnet_jax.cli.configs import load_config, shipped_configs
+from hrnet_jax.codecs import DarkCodec, MsraCodec, UnbiasedCodec
 from hrnet_jax.data import device, pictures, pipeline
 from hrnet_jax.data.records import read_csv, write_csv
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.protocols import Protocol, float_protocol, hih, mmpose, official
 from hrnet_jax.schemes import get_scheme
 from tests import test_classification, tiny
 
@@ -48,6 +50,92 @@ def landmark_data(path, folder):
     splits = [f"--config.data.{s}=face_landmarks_300w_{s}.csv" for s in ("train", "valid")]
     counts = [f"--config.data.{split}_count=4" for split in ("train", "valid")]
     return ["--config.model.name=plain", "--config.train.batch_size=4", *splits, *counts]
+
+
+@pytest.fixture
+def chosen(monkeypatch, tmp_path, capsys):
+    """The protocol that a command makes its batches with, by its arguments; or what it says."""
+    made = []
+
+    def reached(self):
+        made.append(self.protocol)
+        raise HRNetError(REACHED)
+
+    monkeypatch.setattr(pipeline.TrainBatches, "__post_init__", reached)
+    tiny.write_dataset(tmp_path / "data")
+    train = ["--config.model.name=plain", "--config.data.loader=threads", f"--workdir={tmp_path}/r"]
+    root = f"--config.data.root={tmp_path / 'data'}"
+
+    def choose(*arguments, show="", config="300w_w18:quicktest"):
+        made.clear()
+        arguments = [argument.replace("@", "--config.protocol") for argument in arguments]
+        if show:
+            command = ["show", config, f"--output={show}", root, *arguments]
+            assert run("data", command) == 2
+        else:
+            assert run("train", [f"--config={config}", root, *train, *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return made[0] if made else error
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("arguments", "protocol"),
+    [
+        (["@.codec=msra"], Protocol("official", MsraCodec(), 64)),
+        (["@.codec.name=msra"], Protocol("official", MsraCodec(), 64)),
+        (["@.codec=msra", "@.codec.sigma=1.25"], Protocol("official", MsraCodec(1.25), 64)),
+        (["@.codec.sigma=1.25", "@.codec=msra"], Protocol("official", MsraCodec(1.25), 64)),
+        (["@.codec=dark", "@.name=float"], Protocol("float", DarkCodec(), 64)),
+        (["@.codec.kernel=7", "@=float", "@.codec=dark"], Protocol("float", DarkCodec(2.0, 7))),
+        (["@=float"], float_protocol()),
+        (["@=mmpose", "--config.augment.flip_offset=-1"], mmpose(DarkCodec())),
+        (["@=hih", "--config.train.loss=hih"], hih()),
+        (["@.input_size=64", "@=official"], dataclasses.replace(official("300w"), input_size=64)),
+    ],
+)
+def test_codecs_and_protocols_by_name_have_their_own_settings(chosen, arguments, protocol):
+    assert chosen(*arguments) == protocol
+
+
+def test_a_codec_in_the_place_of_one_with_other_settings(chosen):
+    """300w_small's has a `window`, which others have not; and one of the user's own."""
+    assert chosen("@.codec=dark", config="300w_small") == Protocol("float", DarkCodec(), 128)
+    own = [f"@.codec={__name__}:OwnCodec", "@.codec.radius=2.5"]
+    expected = Protocol("float", OwnCodec(radius=2.5), 128)
+    assert chosen(*own, config="300w_small", show="sheet.png") == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["@.codec=darc"], "--config.protocol.codec=darc: unknown codec 'darc': choose one of"),
+        (["@.codec=no_such:Codec"], "importing no_such fails"),
+        (["@.codec=dark"], "codec 'dark' does not go with protocol 'official'"),
+        (["@.codec=msra", "@.codec.window=7"], "--config.protocol.codec.window=7: no key"),
+        (["@=flaot"], "--config.protocol=flaot: unknown protocol 'flaot': choose one of"),
+        (["@=mmpose"], "augment.flip_offset=-1"),
+    ],
+)
+def test_wrong_codecs_and_protocols_by_name(chosen, arguments, says):
+    assert says in chosen(*arguments)
+
+
+def test_evaluate_refuses_settings_of_a_protocol_that_it_does_not_use(tmp_path, capsys):
+    tiny.write_dataset(tmp_path / "data")
+    command = ["--config=300w_small", "--checkpoint=300w_small", f"--output={tmp_path / 'scores'}"]
+    command += [f"--config.data.root={tmp_path / 'data'}", "--config.protocol.codec=dark"]
+    assert run("evaluate", command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "add --protocol=config" in error
+    assert not (tmp_path / "scores").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnCodec(UnbiasedCodec):
+    radius: float = 1.0
 
 
 def class_data(path, folder):

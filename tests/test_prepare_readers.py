@@ -181,7 +181,7 @@ def bad_reference(path, value):
         (lambda path: damage(path, "phisTr", np.full((87, 3), b"x")), "are not numbers"),
         (lambda path: damage(path, "phisTr", np.ones((87, 2))), "3 pictures, but phisTr has 2"),
         (lambda path: damage(path, "bboxesTr", np.ones((4, 2))), "3 pictures, but bboxesTr has 2"),
-        (lambda path: damage(path, "phisTr", np.full((87, 3), np.nan)), "face 1: a coordinate"),
+        (lambda path: damage(path, "phisTr", np.full((87, 3), np.nan)), "face 1: no landmark is"),
         (lambda path: outside(path, "phisTr"), "phisTr is not an array in this file"),
         (lambda path: damage(path, "IsTr", np.zeros((1, 3))), "float64 refers to no array"),
         (lambda path: bad_reference(path, np.zeros((2, 3))), "picture 2: float64 (2, 3) is no"),
@@ -360,7 +360,7 @@ def test_a_csv_of_names_and_points_becomes_a_split(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("file,x0,y0,x1\na.jpg,1,2,3\n", "has 4 columns"),
+        ("file,x0,y0,x1\na.jpg,1,2,3\n", "column 4 ('x1'): this landmark has no y"),
         ("file,x0,y0\n../../etc/a.jpg,1,2\n", "line 2: '../../etc/a.jpg' must be a path"),
         ("file,x0,y0\n/etc/a.jpg,1,2\n", "line 2: '/etc/a.jpg' must be a path"),
         ("file,x0,y0\n=cmd(),1,2\n", "line 2: '=cmd()' would run as a formula"),

@@ -6,7 +6,8 @@
 Tensors are named by their path: "params/backbone/conv1/kernel", "batch_stats/backbone/bn1/mean".
 Metadata is JSON in the file's header: {"format": 1, "version", "model", "scheme", "protocol",
 "provenance"}, and of a classifier "classes"; "model" holds the arguments of `create_model`:
-{"name", "num_landmarks"}, or {"name", "num_classes"}, and "head" where it is not the model's own.
+{"name", "num_landmarks"}, or {"name", "num_classes"}, and "head" where it is not the model's own;
+and of a network that was changed "ablations", the texts that `hrnet_jax.ablations` reads.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import hrnet_jax
+from hrnet_jax.ablations import ablate
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models import create_model
 from hrnet_jax.tensors import read_safetensors, write_safetensors
@@ -103,6 +105,7 @@ def load(path: str | Path, dtype=jnp.float32) -> Loaded:
         raise HRNetError(f"{source}: the provenance in its metadata is not a table")
     try:
         model = create_model(**_model_arguments(metadata.get("model")), dtype=dtype)
+        model = ablate(model, *_ablations(metadata["model"]), allow=False)
     except HRNetError as error:
         raise HRNetError(f"{source}: {error}") from error
     _check_leaves(source, model, leaves)
@@ -183,6 +186,14 @@ def _model_arguments(data):
     if not isinstance(data.get("head", ""), str):
         raise HRNetError(f"its metadata has the head {data['head']!r:.80}")
     return {"name": str(data["name"]), counts[0]: count, "head": data.get("head")}
+
+
+def _ablations(data):
+    """The texts of a file's metadata that change its network, checked."""
+    texts = data.get("ablations", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise HRNetError(f"its metadata has the ablations {texts!r:.80}, which are no texts")
+    return texts
 
 
 def _check_leaves(source, model, found):

@@ -79,16 +79,42 @@ def _find_config(text):
 
 
 def override(config, overrides: list[str]):
-    """Applies `--config.key=value` arguments, each of the type that the key has."""
-    for arg in overrides:
-        key, text = arg.removeprefix("--config.").split("=", 1)
+    """Applies `--config.key=value` arguments, each of the type that the key has.
+
+    Where the key is a table with a name (a codec, say) the value is another one's name: its own
+    settings take the place of the old one's. Arguments for these follow in whatever order.
+    """
+    parsed = [(arg, *arg.removeprefix("--config.").split("=", 1)) for arg in overrides]
+    parsed = [(arg, _SAME.get(key, key), text) for arg, key, text in parsed]
+    # A whole table before its keys, and "scheme" before the protocol that depends on it.
+    for arg, key, text in sorted(parsed, key=lambda item: (item[1].count("."), item[1] in _OWN)):
         try:
             *parents, name = key.split(".")
             part = functools.reduce(operator.getitem, parents, config)
-            part[name] = _parse(text, part[name])
-        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(part[name], ConfigDict) and "name" in part[name]:
+                make = _OWN.get(key, lambda text, config: {"name": text})
+                part[name] = ConfigDict(make(text, config)).lock()
+            else:
+                part[name] = _parse(text, part[name])
+        except (HRNetError, KeyError, TypeError, ValueError) as error:
             raise HRNetError(f"{arg}: {_one_line(error)}") from error
     return config
+
+
+def _own_codec(name, config):
+    from hrnet_jax.codecs import codec_from_dict, codec_to_dict
+
+    return codec_to_dict(codec_from_dict({"name": name}, allow=True))
+
+
+def _own_protocol(name, config):
+    from hrnet_jax.protocols import get_protocol
+
+    return get_protocol(name, config.scheme).to_dict()
+
+
+_OWN = {"protocol": _own_protocol, "protocol.codec": _own_codec}  # all settings of the named one
+_SAME = {"protocol.codec.name": "protocol.codec"}  # no codec has the settings of another
 
 
 def _parse(text, old):

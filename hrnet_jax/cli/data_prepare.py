@@ -69,6 +69,8 @@ def main(argv: list[str]) -> int:
     if done.skipped:
         print(f"left out {len(done.skipped)} (all listed in {arguments.output}/skipped.txt):")
         print("\n".join(f"  {text}" for text in done.skipped[:SHOWN]))
+    for note in done.notes:
+        print(note)
     files = ", ".join(f"{split}.csv" for split in done.splits)
     print(f"written: {arguments.output}/images, {files}")
     if module.CONFIG:

@@ -11,13 +11,14 @@ EPILOG = """\
 examples:
   hrnet-jax evaluate --config=300w_w18 --checkpoint=runs/300w --output=runs/300w/eval
   hrnet-jax evaluate --config=imagenet_w18 --checkpoint=models/w18 --output=scores
-  hrnet-jax evaluate --config=300w_w18 --checkpoint=runs/300w --output=robustness \
+  hrnet-jax evaluate --config=300w_w18 --checkpoint=runs/300w --output=robustness \\
       --box=detector --detector=yunet.onnx --box-jitter=0.1
   hrnet-jax evaluate --predictions=P.csv --truth=T.csv --scheme=300w --output=scores
 
 prints the data set's published table with this run beside it, and writes metrics.json,
 per_image.csv, annotations.csv and report.html (figures: report_figures/) to --output. The network
-and its protocol come from the checkpoint; the data set from the config.
+and its protocol come from the checkpoint; the data set from the config. With --protocol=config the
+protocol does too: --protocol=config --config.protocol.codec=dark decodes by another codec.
 """
 
 
@@ -40,7 +41,11 @@ def main(argv: list[str]) -> int:
         print(f"written: metrics.json and per_image.csv in {arguments.output}")
         return 0
     join_processes(arguments)
-    run = score(arguments) if arguments.predictions else evaluate_checkpoint(config, arguments)
+    changes = [argument for argument in argv if argument.startswith("--config.protocol")]
+    if arguments.predictions:
+        run = score(arguments)
+    else:
+        run = evaluate_checkpoint(config, arguments, changes)
     if run is None:
         return 0
     show(run)
@@ -144,7 +149,7 @@ def score(arguments):
     )
 
 
-def evaluate_checkpoint(config, arguments):
+def evaluate_checkpoint(config, arguments, changes):
     """Runs the checkpoint over the config's data set, writes the results; returns the `Run`.
 
     Of several processes the first does; None from the others.
@@ -177,6 +182,10 @@ def evaluate_checkpoint(config, arguments):
             "config, or set --config.model.name"
         )
     stored = arguments.protocol == "checkpoint" and loaded.metadata["protocol"]
+    if stored and changes:
+        raise HRNetError(
+            f"{changes[0]} has no effect: the protocol is the checkpoint's; add --protocol=config"
+        )
     # A config's own texts may be imported, those of a file not.
     protocol = Protocol.from_dict(stored or plain(config.protocol), allow=not stored)
     if arguments.flip_test:

@@ -9,11 +9,15 @@ examples:
   hrnet-jax train --config=300w_small --workdir=runs/300w_small
   hrnet-jax train --config=300w_w18 --workdir=runs/300w \\
       --config.data.root=/data/300w --config.train.batch_size=64
+  hrnet-jax train --config=300w_small --workdir=runs/dark \\
+      --config.protocol.codec=dark --config.protocol.codec.kernel=7
   hrnet-jax train --config=imagenet_w18 --workdir=runs/imagenet
 
 The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM saves
-first. Every key of the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a
-classifier: hrnet_jax/tasks/classification_config.py).
+first. A protocol (official, float, mmpose, hih) and its codec (official, unbiased, dark, msra, hih)
+are chosen by name and come with their own settings, which further arguments change. Every key of
+the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a classifier:
+hrnet_jax/tasks/classification_config.py).
 """
 
 

@@ -65,7 +65,7 @@ class Network(nn.Module):
 
     backbone: nn.Module
     head: nn.Module
-    specification: str = dataclasses.field(default="", repr=False)
+    specification: str = dataclasses.field(default="", repr=False, compare=False)
 
     def __call__(self, images: jax.Array, train: bool = False, features: bool = False):
         made = self.backbone(images, train)

@@ -24,6 +24,8 @@ class ExchangeModule(nn.Module):
     Branch i of the output is ReLU(sum over j of branch j brought to resolution and channels of i):
     from a lower resolution by 1x1 convolution and `upsample`, from a higher one by a chain of
     stride-2 3x3 convolutions, of which only the last changes the channels and has no ReLU.
+    `dropped` are the pairs (i, j) that are left out of the sums. A branch that a network does not
+    have is None, on both sides.
     """
 
     blocks: int
@@ -31,12 +33,13 @@ class ExchangeModule(nn.Module):
     norm: Callable
     block: Callable = BasicBlock
     upsample: Callable = upsample
+    dropped: tuple[tuple[int, int], ...] = ()
 
     @nn.compact
-    def __call__(self, branches: list[jax.Array]) -> list[jax.Array]:
+    def __call__(self, branches: list[jax.Array | None]) -> list[jax.Array | None]:
         branches = list(branches)
         for k, x in enumerate(branches):
-            for b in range(self.blocks):
+            for b in range(self.blocks if x is not None else 0):
                 x = self.block(x.shape[-1], self.conv, self.norm, name=f"branch{k}_{b}")(x)
             branches[k] = x
         return [self.fuse(branches, i) for i in range(len(branches))]
@@ -45,6 +48,8 @@ class ExchangeModule(nn.Module):
         target = branches[i]
         total = None
         for j, x in enumerate(branches):
+            if target is None or x is None or (i, j) in self.dropped:
+                continue
             if j > i:
                 x = self.conv_norm(target.shape[-1], name=f"fuse{i}_{j}")(x)
                 x = self.upsample(x, target.shape[1:3])
@@ -58,7 +63,7 @@ class ExchangeModule(nn.Module):
                     name=f"fuse{i}_{j}_{k}",
                 )(x)
             total = x if total is None else total + x
-        return residual_sum(total)
+        return None if target is None else residual_sum(total)
 
     def conv_norm(self, features, kernel=1, stride=1, relu=False, *, name):
         return ConvNorm(features, self.conv, self.norm, kernel, stride, relu, name=name)
@@ -73,6 +78,10 @@ class HRNet(nn.Module):
     blocks in the backward pass: less memory, about a third more arithmetic. `upsample` brings
     lower-resolution branches up where modules fuse them: bilinear in the published landmark
     networks, nearest in the classification networks.
+
+    What `hrnet_jax.ablations` leaves out: `dropped_edges` are (stage, i, j), the way from branch j
+    to branch i in every module of that stage; a branch in `dropped_branches` is neither computed
+    nor put out, but for the convolutions on the way to a lower resolution that is kept.
     """
 
     variant: HRNetVariant
@@ -80,6 +89,8 @@ class HRNet(nn.Module):
     norm: Callable
     remat: bool = False
     upsample: Callable = upsample
+    dropped_edges: tuple[tuple[int, int, int], ...] = ()
+    dropped_branches: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Features:
@@ -103,13 +114,24 @@ class HRNet(nn.Module):
             name = f"transition{stage}_{branch}"
             return ConvNorm(features, conv, norm, kernel=3, stride=stride, name=name)(x)
 
-        branches = [transition(1, 0, x, 1), transition(1, 1, x, 2)]
+        lowest_kept = max({0, 1, 2, 3} - set(self.dropped_branches))
+
+        def grow(stage, x):
+            """A new branch; None, and what the next one grows from, where it is left out."""
+            lowest = transition(stage, stage, x, 2) if stage <= lowest_kept else None
+            return (None if stage in self.dropped_branches else lowest), lowest
+
+        branch, lowest = grow(1, x)
+        branches = [transition(1, 0, x, 1), branch]
         for stage, modules in zip((2, 3, 4), variant.modules, strict=True):
             if stage > 2:  # a new branch, from the lowest resolution so far
-                branches.append(transition(stage - 1, stage - 1, branches[-1], 2))
+                branch, lowest = grow(stage - 1, lowest if branches[-1] is None else branches[-1])
+                branches.append(branch)
+            dropped = tuple((i, j) for s, i, j in self.dropped_edges if s == stage)
             for m in range(modules):
+                name = f"stage{stage}_{m}"
                 module = ExchangeModule(
-                    variant.blocks, conv, norm, basic, self.upsample, name=f"stage{stage}_{m}"
+                    variant.blocks, conv, norm, basic, self.upsample, dropped, name=name
                 )
                 branches = module(branches)
-        return Features(branches)
+        return Features([x for x in branches if x is not None])

@@ -1,6 +1,7 @@
 """Protocols: crop geometry, codec and flip test under one name, stored with every result."""
 
-from hrnet_jax.codecs import Codec, HIHCodec, OfficialCodec, UnbiasedCodec
+from hrnet_jax.codecs import Codec, DarkCodec, HIHCodec, OfficialCodec, UnbiasedCodec
+from hrnet_jax.errors import HRNetError
 from hrnet_jax.protocols.base import STRIDE, Protocol
 from hrnet_jax.protocols.one_warp import FloatProtocol, MmposeProtocol, OneWarpProtocol
 from hrnet_jax.protocols.whole_pixels import OfficialProtocol
@@ -14,10 +15,29 @@ __all__ = [
     "OneWarpProtocol",
     "Protocol",
     "float_protocol",
+    "get_protocol",
     "hih",
     "mmpose",
     "official",
 ]
+
+
+def get_protocol(name: str, scheme_name: str) -> Protocol:
+    """The protocol of that name with its own settings, for a landmark scheme.
+
+    Args:
+      name: "official", "float", "mmpose" (its "dark" configs') or "hih" (a float protocol too).
+      scheme_name: of the landmarks; the official sigma depends on it.
+    """
+    makers = {
+        "official": lambda: official(scheme_name),
+        "float": float_protocol,
+        "mmpose": lambda: mmpose(DarkCodec()),
+        "hih": hih,
+    }
+    if name not in makers:
+        raise HRNetError(f"unknown protocol {name!r:.80}: choose one of {', '.join(makers)}")
+    return makers[name]()
 
 
 def official(scheme_name) -> Protocol:

@@ -29,10 +29,14 @@ DATA_SETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What `prepare` wrote: the faces by split, and a line for every face that it left out."""
+    """What `prepare` wrote: the faces by split, and a line for every face that it left out.
+
+    `notes` are further lines on what it found: columns left out, landmarks not annotated.
+    """
 
     splits: dict[str, Records]
     skipped: list[str]
+    notes: list[str]
 
 
 def prepare(
@@ -74,6 +78,5 @@ def prepare(
                 f"{scheme.num_landmarks}"
             )
     settings = {"data set": name, "crop": crop}
-    return Prepared(
-        write_data_set(data, output, problems, settings, crop, progress), problems.texts
-    )
+    splits = write_data_set(data, output, problems, settings, crop, progress)
+    return Prepared(splits, problems.texts, problems.notes)

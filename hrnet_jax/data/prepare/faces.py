@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hrnet_jax.data.prepare.source import Source
-from hrnet_jax.data.records import Records, check_image_name
+from hrnet_jax.data.records import Records, check_image_name, check_points
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.geometry import landmark_box
 
@@ -64,6 +64,7 @@ class Problems:
     def __init__(self, skip: bool = False):
         self.skip = skip
         self.texts: list[str] = []
+        self.notes: list[str] = []  # what is to be said of the source and stops nothing
 
     @contextlib.contextmanager
     def guard(self):
@@ -88,20 +89,22 @@ class Faces:
         Args:
           place: the file and line of the annotation, for the error.
           name: of the picture.
-          points: (L, 2), image pixels, as the data set gives them.
+          points: (L, 2), image pixels, as the data set gives them; NaN where not annotated.
           rectangle: (x0, y0, x1, y1), image pixels.
           visible: (L,) bool.
           subsets: the names of those it belongs to.
           box: (centre, scale) where the data set gives them.
 
         Raises:
-          HRNetError: the name leads out of the image folder, a number is not finite, the face has
-            another number of landmarks than those before, or no extent.
+          HRNetError: the name leads out of the image folder, a number is infinite, the face has
+            another number of landmarks than those before, or no extent, or no landmark.
         """
         check_image_name(place, name)
         points = np.asarray(points, np.float64)
-        if not np.isfinite(points).all() or rectangle and not np.isfinite(rectangle).all():
+        finite = rectangle is None or np.isfinite(rectangle).all()
+        if np.isinf(points).any() or not finite:
             raise HRNetError(f"{place}: a coordinate is not a finite number")
+        check_points(place, points)
         if self.points and points.shape != self.points[0].shape:
             before = len(self.points[0])
             raise HRNetError(f"{place}: {len(points)} landmarks, but {before} in the faces before")

@@ -32,7 +32,7 @@ def read(source: Source, problems: Problems, name: str, where: str) -> DataSet:
             continue
         split, subset = match.groups()
         with source.local(file) as path:
-            records = read_csv(path, "")
+            records = read_csv(path, "", guard=problems.guard)
         if subset is None:
             splits[split] = records
         else:

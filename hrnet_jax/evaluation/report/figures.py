@@ -20,7 +20,7 @@ from hrnet_jax.evaluation.scoring import Run
 INK, FAINT = "#24292e", "#c9d1d8"
 # Readable on white and on near-black.
 SERIES = ("#2f81f7", "#d9730d", "#2da44e", "#a371f7", "#e0478b", "#1b9aaa")
-_STYLE = {
+STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: smaller, selectable, in the reader's font
@@ -62,7 +62,7 @@ _LEAST_IN_BIN = 10  # faces
 
 def make_figures(runs: list[Run]) -> dict[str, Figure]:
     """All figures by the name of their file; what the data cannot show is left out."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figures = {"ced": error_curves(runs)}
         for index, run in enumerate(runs):
             name = "landmarks" if len(runs) == 1 else f"landmarks_{index + 1}"
@@ -217,7 +217,7 @@ def to_inline(svg: str, title: str) -> str:
 
 def _save(figure, kind, **options):
     file = io.BytesIO()
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A run's name in a script that the font lacks shows boxes in the PNG: no more than that.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(file, format=kind, **options)

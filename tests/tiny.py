@@ -55,8 +55,8 @@ def write_dataset(folder, train=12, valid=6, num_landmarks=68, seed=0):
             points.append(center + rng.uniform(-10, 10, (num_landmarks, 2)))
         points = np.stack(points)
         low, high = np.floor(points.min(1)), np.ceil(points.max(1))
-        scales = (high - low).max(1) / 200
-        records = Records(tuple(names), folder / "images", points, (low + high) / 2, scales)
+        sides = (high - low).max(1)
+        records = Records(tuple(names), folder / "images", points, (low + high) / 2, sides)
         write_csv(folder / f"face_landmarks_300w_{split}.csv", records)
     return folder
 

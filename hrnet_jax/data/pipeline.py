@@ -103,7 +103,7 @@ class TrainBatches:
             records.open(row, self.opener),
             records.points[row],
             records.centers[row],
-            records.scales[row],
+            records.sides[row],
             self.augmentation,
             self.flip_permutation,
             self._generator(epoch, row),
@@ -141,7 +141,7 @@ class EvalBatches:
         images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
         for image, row in zip(images, rows[mask].tolist(), strict=False):
             image[:] = self.protocol.crop(
-                self.records.open(row), self.records.centers[row], self.records.scales[row]
+                self.records.open(row), self.records.centers[row], self.records.sides[row]
             )
         return {"image": images, "mask": mask}
 

@@ -12,13 +12,13 @@ def mean_shape(train: Records) -> np.ndarray:
 
     The box centre is (0, 0) and the side 1, before any padding (which would cancel out).
     """
-    sides = 200 * train.scales[:, None, None]
+    sides = train.sides[:, None, None]
     return ((train.points - train.centers[:, None]) / sides).mean(axis=0)
 
 
 def place_in_boxes(shape: np.ndarray, records: Records) -> np.ndarray:
     """A box-frame shape (L, 2) put in the landmark box of every face: (N, L, 2), image pixels."""
-    return records.centers[:, None] + shape * (200 * records.scales[:, None, None])
+    return records.centers[:, None] + shape * records.sides[:, None, None]
 
 
 def mean_shape_nme(train: Records, valid: Records, scheme: Scheme) -> float:

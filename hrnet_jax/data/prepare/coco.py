@@ -14,6 +14,7 @@ import numpy as np
 from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import sides_of
 
 WHERE = "one .json file or more, with `images` and `annotations`, and the pictures that they name."
 PUBLISHED = {}
@@ -80,7 +81,7 @@ def _add(faces, names, annotation, place):
     box = rectangle = None
     if "center" in annotation and "scale" in annotation:
         center = _numbers(annotation["center"], place, "center", 2)
-        box = center, float(_numbers([annotation["scale"]], place, "scale", 1)[0])
+        box = center, float(sides_of(_numbers([annotation["scale"]], place, "scale", 1)[0]))
     if "bbox" in annotation:
         x0, y0, width, height = _numbers(annotation["bbox"], place, "bbox", 4).tolist()
         rectangle = [x0, y0, x0 + width, y0 + height]

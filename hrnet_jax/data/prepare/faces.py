@@ -93,7 +93,7 @@ class Faces:
           rectangle: (x0, y0, x1, y1), image pixels.
           visible: (L,) bool.
           subsets: the names of those it belongs to.
-          box: (centre, scale) where the data set gives them.
+          box: (centre, side), image pixels, where the data set gives them.
 
         Raises:
           HRNetError: the name leads out of the image folder, a number is infinite, the face has
@@ -108,12 +108,12 @@ class Faces:
         if self.points and points.shape != self.points[0].shape:
             before = len(self.points[0])
             raise HRNetError(f"{place}: {len(points)} landmarks, but {before} in the faces before")
-        center, scale = landmark_box(points) if box is None else box
-        if not (np.isfinite(center).all() and 0 < scale < np.inf):
-            raise HRNetError(f"{place}: the face has no extent (scale {scale:g})")
+        center, side = landmark_box(points) if box is None else box
+        if not (np.isfinite(center).all() and 0 < side < np.inf):
+            raise HRNetError(f"{place}: the face has no extent (a box of {side:g} pixels)")
         self.names.append(name)
         self.points.append(points)
-        self.boxes.append((center, scale))
+        self.boxes.append((center, side))
         self.rectangles.append(rectangle)
         self.visible.append(visible)
         self.subsets.append(frozenset(subsets))
@@ -134,7 +134,7 @@ class Faces:
             root=Path(),
             points=np.stack(self.points),
             centers=np.array([center for center, _ in self.boxes]),
-            scales=np.array([scale for _, scale in self.boxes]),
+            sides=np.array([side for _, side in self.boxes]),
             box_sizes=box_sizes,
             subsets={name: np.array([name in face for face in self.subsets]) for name in subsets},
             rectangles=column(self.rectangles),

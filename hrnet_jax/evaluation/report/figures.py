@@ -67,7 +67,7 @@ def make_figures(runs: list[Run]) -> dict[str, Figure]:
         for index, run in enumerate(runs):
             name = "landmarks" if len(runs) == 1 else f"landmarks_{index + 1}"
             figures[name] = landmark_errors(run)
-        sizes = [200 * run.records.scales for run in runs]
+        sizes = [run.records.sides for run in runs]
         figures["size"] = errors_against(runs, sizes, "face size", "side of the landmark box (px)")
         axis = figures["size"].axes[0]
         axis.set_xscale("log")

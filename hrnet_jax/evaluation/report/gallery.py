@@ -62,7 +62,7 @@ def make_galleries(run: Run, count: int = 8) -> tuple[dict[str, list[Shot]], lis
 def _shot(run, row):
     """The face about its landmark box, with its true and predicted landmarks."""
     records = run.records
-    side = 200 * records.scales[row] * _PADDING
+    side = records.sides[row] * _PADDING
     matrix = crop_matrix(records.centers[row], side, _SIDE)
     picture = affine_crop(records.image(row), matrix, _SIDE)
     for points, colour in ((records.points[row], TRUTH), (run.predictions[row], PREDICTION)):

@@ -36,12 +36,7 @@ class Plain(nn.Module):
         return Features([ConvNorm(8, self.conv, norm, kernel=3, stride=2, name="stem2")(x)])
 
 
-def _plain(num_landmarks, conv, norm, remat):
-    return Plain(conv, norm)
-
-
-_presets = models._presets
-models._presets = lambda: _presets() | {PLAIN: models.Preset(_plain, "heatmap", 0.99, "kaiming")}
+models.PRESETS[PLAIN] = models.Preset(Plain, init="kaiming")
 
 
 def write_dataset(folder, train=12, valid=6, num_landmarks=68, seed=0):

@@ -60,6 +60,9 @@ def _aligned_weights(before, after, dtype):
     return jnp.asarray(np.maximum(0, 1 - distance), dtype)
 
 
+UPSAMPLES = {"bilinear": upsample, "nearest": upsample_nearest, "aligned": upsample_aligned}
+
+
 def torch_bias(fan_in: int) -> Callable:
     """PyTorch's default bias initialiser: uniform within +-1 / sqrt(fan_in)."""
     bound = fan_in**-0.5

@@ -61,10 +61,17 @@ class Problems:
         …  # what raises HRNetError for a bad face
     """
 
-    def __init__(self, skip: bool = False):
+    def __init__(self, skip: bool = False, missing: tuple[float, float] | None = None):
         self.skip = skip
+        self.missing = missing  # the coordinates of a landmark that is not annotated
         self.texts: list[str] = []
         self.notes: list[str] = []  # what is to be said of the source and stops nothing
+
+    def without_missing(self, points: np.ndarray) -> np.ndarray:
+        """Points (…, 2) with NaN for those that are `missing`."""
+        if self.missing is None:
+            return points
+        return np.where((points == self.missing).all(axis=-1, keepdims=True), np.nan, points)
 
     @contextlib.contextmanager
     def guard(self):
@@ -79,7 +86,8 @@ class Problems:
 class Faces:
     """Collects the faces of a split; their boxes follow the official rule (`landmark_box`)."""
 
-    def __init__(self):
+    def __init__(self, problems: Problems):
+        self._problems = problems
         self.names, self.points, self.boxes = [], [], []
         self.rectangles, self.visible, self.subsets = [], [], []
 
@@ -100,7 +108,7 @@ class Faces:
             another number of landmarks than those before, or no extent, or no landmark.
         """
         check_image_name(place, name)
-        points = np.asarray(points, np.float64)
+        points = self._problems.without_missing(np.asarray(points, np.float64))
         finite = rectangle is None or np.isfinite(rectangle).all()
         if np.isinf(points).any() or not finite:
             raise HRNetError(f"{place}: a coordinate is not a finite number")

@@ -83,7 +83,7 @@ def size(path: Path) -> int:
 
 def open_binary(path: Path) -> IO[bytes]:
     """A file to read bytes from, which can seek; one of a bucket is fetched whole."""
-    return open(path, "rb") if is_local(path) else io.BytesIO(path.read_bytes())
+    return open(path, "rb") if is_local(path) else io.BufferedReader(io.BytesIO(path.read_bytes()))
 
 
 def list_files(folder: Path, inside: str = "") -> list[str]:

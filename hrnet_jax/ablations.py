@@ -12,6 +12,7 @@ is "package.module:function", or "package.module:function(2)" where calling it m
 import ast
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -23,11 +24,10 @@ from hrnet_jax import parts
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models import HEADS, Network
 from hrnet_jax.models.hrnet import HRNet
-from hrnet_jax.models.layers import upsample, upsample_aligned, upsample_nearest
-from hrnet_jax.models.norms import NORMS
+from hrnet_jax.models.layers import UPSAMPLES
+from hrnet_jax.models.norms import NORMS, adapt_norm
 
 STAGES = (2, 3, 4)
-UPSAMPLES = {"bilinear": upsample, "nearest": upsample_nearest, "aligned": upsample_aligned}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Ablation:
     change: Callable = dataclasses.field(compare=False)
 
     def __call__(self, network: nn.Module) -> nn.Module:
-        return self.change(network)
+        return _told(self.change(network), self.text)
 
     def __str__(self) -> str:
         return self.text
@@ -144,21 +144,19 @@ def with_norm(norm, **arguments) -> Ablation:
 
     Args:
       norm: "batch" (`momentum`), "group" (`num_groups`), "none", "frozen" (batch normalisation by
-        its running statistics, also in training), or one's own: a constructor as
-        `hrnet_jax.models.layers.BatchNorm`, or "package.module:Name".
+        its running statistics, also in training) and more of `hrnet_jax.models.NORMS`, or one's
+        own: a constructor, or "package.module:Name".
       arguments: of it.
     """
     made = parts.bind({"name": norm, **arguments} if arguments else norm, "norm", NORMS)
 
     def change(network):
-        def other(old):  # with the dtypes that the network was made with
-            kept = {k: v for k, v in _keywords(old).items() if k in ("dtype", "param_dtype")}
-            return functools.partial(made, **kept)
-
-        backbone = network.backbone.clone(norm=other(network.backbone.norm))
-        return network.clone(
-            backbone=backbone, head=network.head.clone(norm=other(network.head.norm))
-        )
+        old = network.backbone
+        bound = _keywords(old.conv) | _keywords(old.norm)
+        dtypes = {k: v for k, v in bound.items() if k in ("dtype", "param_dtype")}
+        norm = adapt_norm(made, **dtypes)
+        head = network.head.clone(norm=norm) if hasattr(network.head, "norm") else network.head
+        return network.clone(backbone=old.clone(norm=norm), head=head)
 
     return change
 
@@ -189,7 +187,10 @@ def with_head(head) -> Ablation:
             hasattr(old, "num_landmarks"), f"{head}: a classifier has no landmarks to put it on"
         )
         _require(made is not HEADS["classification"], "a landmark network has no classes")
-        return network.clone(head=made(old.num_landmarks, old.conv, old.norm))
+        given = {"num_landmarks": old.num_landmarks}
+        for kind in ("conv", "norm"):
+            given[kind] = getattr(old, kind, getattr(network.backbone, kind, None))
+        return network.clone(head=made(**parts.accepted(made, given)))
 
     return change
 
@@ -265,11 +266,12 @@ def parse(text: str, allow: parts.Allow = True) -> Callable:
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise HRNetError(f"{label}: its arguments have to be numbers, texts or tuples") from error
     try:
-        return Ablation(text, made(*args, **kwargs))
+        change = made(*args, **kwargs)
     except HRNetError as error:
         raise HRNetError(f"{label}: {error}") from error
     except Exception as error:  # arguments that it does not take; or the user's own code
         raise HRNetError(f"{label}: {parts.one_line(error)}") from error
+    return change if isinstance(change, Ablation) else Ablation(text, change)
 
 
 def _call(text, label):
@@ -290,7 +292,18 @@ def ablate(network: nn.Module, *ablations, allow: parts.Allow = True) -> nn.Modu
         network = change(network)
         if not isinstance(network, nn.Module):
             raise HRNetError(f"ablation {str(ablation)!r:.150} returned no network")
+        if not isinstance(change, Ablation):
+            network = _told(network, parts.describe(change))
     return network
+
+
+def _told(network, text):
+    """The network whose `specification` tells of one ablation more."""
+    if not getattr(network, "specification", ""):
+        return network
+    told = json.loads(network.specification)
+    told["ablations"] = [*told.get("ablations", ()), text]
+    return network.clone(specification=json.dumps(told))
 
 
 @dataclasses.dataclass(frozen=True)

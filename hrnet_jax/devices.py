@@ -1,5 +1,7 @@
 """The devices of all processes of a job, and where arrays lie on them."""
 
+import contextlib
+import contextvars
 import functools
 import threading
 from collections.abc import Callable
@@ -11,6 +13,28 @@ from jax.experimental import multihost_utils
 from hrnet_jax.errors import HRNetError
 
 AXIS = "data"
+_target = contextvars.ContextVar("target", default=None)
+
+
+def backend() -> str:
+    """The kind of device that a program being traced is for: "cpu", "gpu" or "tpu".
+
+    JAX's default, unless `target` tells another.
+    """
+    return _target.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def target(platform: str):
+    """Within, networks and steps are traced as for devices of `platform`, which need not be here.
+
+    For functions that are traced within for the first time: JAX keeps what it has traced.
+    """
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
 
 
 def start_processes(

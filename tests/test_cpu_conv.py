@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hrnet_jax.devices import target
 from hrnet_jax.models import cpu_conv
 from hrnet_jax.models.layers import Conv, residual_sum
 
@@ -76,8 +77,19 @@ def test_layer_takes_it_where_it_wins(monkeypatch):
     assert not use(4, 16)
     assert not use(16, 16, strides=2)
     assert not use(16, 16, dtype=jnp.bfloat16)
+    with target("gpu"):
+        assert not use(16, 16)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert not use(16, 16)
+    with target("cpu"):
+        assert use(16, 16)
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 1), ("tpu", 0)])
+def test_sums_are_kept_on_the_target_that_is_told(platform, barriers):
+    with target(platform):
+        traced = jax.make_jaxpr(lambda x: residual_sum(x))(jnp.ones(3))
+    assert str(traced).count("optimization_barrier") == barriers
 
 
 def test_residual_sums_are_computed_once():

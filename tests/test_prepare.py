@@ -58,9 +58,9 @@ def test_wflw_is_prepared_from_its_folders(tmp_path):
         "blur": [False, True, False],
     }
     for row in range(3):
-        center, scale = landmark_box(train.points[row])
+        center, side = landmark_box(train.points[row])
         np.testing.assert_array_equal(train.centers[row], center)
-        assert train.scales[row] == scale
+        assert train.sides[row] == side
         copy = train.path(row).read_bytes()
         assert copy == (source / "WFLW_images" / train.names[row]).read_bytes()
     assert len(opened(output, "face_landmarks_wflw_test")) == 2
@@ -106,8 +106,8 @@ def test_crops_hold_the_same_pixels_and_the_points_move_along(tmp_path):
         np.testing.assert_allclose(cut.points[row], whole.points[row] - low)
         np.testing.assert_allclose(cut.centers[row], whole.centers[row] - low)
         np.testing.assert_allclose(cut.rectangles[row], whole.rectangles[row] - np.tile(low, 2))
-        assert cut.scales[row] == whole.scales[row]
-        side = 200 * 1.2 * whole.scales[row]
+        assert cut.sides[row] == whole.sides[row]
+        side = 1.2 * whole.sides[row]
         original = read_image(source / "WFLW_images" / whole.names[row])
         high = np.minimum(np.ceil(whole.centers[row] + side / 2), original.shape[1::-1])
         expected = original[low[1] : int(high[1]), low[0] : int(high[0])]
@@ -180,7 +180,7 @@ def test_missing_and_unreadable_pictures_stop_or_are_left_out(tmp_path):
     [
         (lambda line: line.rsplit(" ", 3)[0], "line 2: 204 columns instead of 207"),
         (lambda line: "x" + line, "line 2: 'x"),
-        (lambda line: "nan " + line.split(" ", 1)[1], "line 2: a coordinate is not a finite"),
+        (lambda line: "nan " + line.split(" ", 1)[1], "line 2: landmark 0 has only one of x and y"),
         (lambda line: line.replace(" 0 ", " 2 ", 1), "line 2: an attribute is neither 0 nor 1"),
         (lambda line: "5 5 " * 98 + line.split(" ", 196)[196], "line 2: the face has no extent"),
         (lambda line: line.rsplit(" ", 1)[0] + " ../../etc/x.jpg", "'../../etc/x.jpg' must be"),

@@ -1,5 +1,7 @@
 """`hrnet-jax data prepare`: a downloaded data set, in the project's layout."""
 
+import argparse
+
 from hrnet_jax.cli.parser import Parser
 
 EPILOG = """\
@@ -40,6 +42,12 @@ def main(argv: list[str]) -> int:
         help="leave out faces that are wrong, missing or unreadable (the first one stops "
         "otherwise)",
     )
+    parser.add_argument(
+        "--missing",
+        type=_point,
+        metavar="X,Y",
+        help="coordinates that mean a landmark is not annotated: 0,0, or -1 for -1,-1",
+    )
     arguments = parser.parse_args(argv)
 
     from tqdm import tqdm
@@ -58,6 +66,7 @@ def main(argv: list[str]) -> int:
         arguments.crop,
         get_scheme(arguments.scheme) if arguments.scheme else None,
         arguments.skip_bad,
+        arguments.missing,
         progress,
     )
     module = DATA_SETS[arguments.name]
@@ -69,11 +78,23 @@ def main(argv: list[str]) -> int:
     if done.skipped:
         print(f"left out {len(done.skipped)} (all listed in {arguments.output}/skipped.txt):")
         print("\n".join(f"  {text}" for text in done.skipped[:SHOWN]))
+    for note in done.notes:
+        print(note)
     files = ", ".join(f"{split}.csv" for split in done.splits)
     print(f"written: {arguments.output}/images, {files}")
     if module.CONFIG:
         print(f"use it:  --config={module.CONFIG} --config.data.root={arguments.output}")
     return 0
+
+
+def _point(text):
+    """-1 or 0,0 as (x, y)."""
+    words = text.split(",")
+    try:
+        x, y = map(float, words * 2 if len(words) == 1 else words)
+    except ValueError:
+        raise argparse.ArgumentTypeError("give an x and a y, as in -1,-1") from None
+    return x, y
 
 
 def compare(splits, published) -> tuple[list[list], bool]:

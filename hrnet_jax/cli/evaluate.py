@@ -236,8 +236,10 @@ def evaluate_checkpoint(config, arguments, changes):
 def show(run) -> None:
     """Prints the run's measures and the published table with the run in it."""
     from hrnet_jax.evaluation.benchmarks import compare
-    from hrnet_jax.evaluation.tables import metrics_table
+    from hrnet_jax.evaluation.tables import describe_missing, metrics_table
 
     print(metrics_table(run.result))
+    if text := describe_missing(run.result):
+        print(text)
     if comparison := compare({run.name: run.result}):
         print(f"\n{comparison}\n")

@@ -1,6 +1,6 @@
 """`Augmentation` in jax.numpy: one face from its loose crop to a training sample, jittable.
 
-The counterpart of `Protocol.prepare` and `hrnet_jax.images.augment.Augmentation`, with the same
+The counterpart of `Protocol.sample` and `hrnet_jax.images.augment.Augmentation`, with the same
 distributions but draws of its own: JAX's generators are not NumPy's. A face is given by its box:
 offsets from the box's centre in sides of the padded box, so that no image size is needed to flip.
 """

@@ -38,7 +38,7 @@ def crop_size(records: Records, protocol: Protocol, augmentation: Augmentation) 
 
 def _needed_sides(records, protocol, augmentation):
     """(N,) sides of the squares about the boxes' centres that augmentation reaches, in pixels."""
-    boxes = 200 * records.scales * protocol.padding
+    boxes = records.sides * protocol.padding
     flip = 2 * abs(augmentation.flip_offset + 2 * protocol.index_offset)
     return reach(augmentation, protocol.padding) * boxes + flip
 
@@ -88,7 +88,7 @@ def make_crops(
     offset = protocol.index_offset
 
     def fill(row):
-        center, side = records.centers[row], 200 * records.scales[row] * protocol.padding
+        center, side = records.centers[row], records.sides[row] * protocol.padding
         image = records.image(row)
         try:
             image, low, zoom = loose_crop(image, center + offset, needed[row], size)

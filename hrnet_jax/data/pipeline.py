@@ -83,7 +83,7 @@ class TrainBatches:
     def sample(self, epoch: int, row: int) -> Batch:
         """One augmented sample: the same for the same (seed, epoch, row)."""
         try:
-            return self._prepare(epoch, row)
+            return self._make_sample(epoch, row)
         except ImageError as error:
             if not self.skip_bad:
                 raise
@@ -91,19 +91,19 @@ class TrainBatches:
         others = np.random.default_rng([self.seed, 2, epoch, row])
         for other in others.integers(len(self.records), size=_MOST_BAD).tolist():
             try:
-                return self._prepare(epoch, other)
+                return self._make_sample(epoch, other)
             except ImageError as error:
                 self.bad[self.records.names[other]] = str(error)
         first = next(iter(self.bad.values()))
         raise HRNetError(f"{_MOST_BAD} images in a row cannot be read; the first: {first}")
 
-    def _prepare(self, epoch, row):
+    def _make_sample(self, epoch, row):
         records = self.records
-        return self.protocol.prepare(
+        return self.protocol.sample(
             records.open(row, self.opener),
             records.points[row],
             records.centers[row],
-            records.scales[row],
+            records.sides[row],
             self.augmentation,
             self.flip_permutation,
             self._generator(epoch, row),
@@ -141,7 +141,7 @@ class EvalBatches:
         images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
         for image, row in zip(images, rows[mask].tolist(), strict=False):
             image[:] = self.protocol.crop(
-                self.records.open(row), self.records.centers[row], self.records.scales[row]
+                self.records.open(row), self.records.centers[row], self.records.sides[row]
             )
         return {"image": images, "mask": mask}
 

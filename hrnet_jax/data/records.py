@@ -1,10 +1,11 @@
 """Annotations as one table: a row per face, read from and written to the official CSV files.
 
-The columns of the official files (HRNet-Facial-Landmark-Detection) are known by their position:
-image_name, scale, center_w, center_h, then x and y of every landmark; AFLW's files carry a
-box_size between scale and center_w. The header's names are used in error messages only.
+The columns of the official files (HRNet-Facial-Landmark-Detection) are image_name, scale, center_w,
+center_h, then x and y of every landmark; AFLW's files carry a box_size too. They are known by their
+names, wherever they stand (`hrnet_jax.data.columns`).
 """
 
+import contextlib
 import csv
 import dataclasses
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from hrnet_jax import images
+from hrnet_jax.data.columns import BOX, find_columns
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import open_atomically
+from hrnet_jax.geometry import scales_of, sides_of
 from hrnet_jax.schemes import SCHEMES
 
 
@@ -26,9 +29,10 @@ class Records:
     Attributes:
       names: image files as the annotation names them, relative to `root`.
       root: the folder that holds the images.
-      points: float64 (N, L, 2), (x, y) in image pixels, as the data set gives them.
+      points: float64 (N, L, 2), (x, y) in image pixels, as the data set gives them; NaN, both of
+        them, for a landmark that is not annotated. Every face has one that is.
       centers: float64 (N, 2), (x, y) of the landmark box's centre in image pixels.
-      scales: float64 (N,), side of that box in image pixels / 200, before any padding.
+      sides: float64 (N,), side of that box in image pixels, before any padding.
       box_sizes: float64 (N,), image pixels, the length that normalises AFLW's errors; None where
         the data set has no such column.
       pictures: uint8 (N, H, W, 3), RGB, of faces that were rendered instead of read: held in
@@ -43,7 +47,7 @@ class Records:
     root: Path
     points: np.ndarray
     centers: np.ndarray
-    scales: np.ndarray
+    sides: np.ndarray
     box_sizes: np.ndarray | None = None
     pictures: np.ndarray | None = None
     subsets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -65,13 +69,18 @@ class Records:
             root=self.root,
             points=self.points[rows],
             centers=self.centers[rows],
-            scales=self.scales[rows],
+            sides=self.sides[rows],
             box_sizes=pick(self.box_sizes),
             pictures=pick(self.pictures),
             subsets={name: mask[rows] for name, mask in self.subsets.items()},
             rectangles=pick(self.rectangles),
             visible=pick(self.visible),
         )
+
+    @property
+    def scales(self) -> np.ndarray:
+        """The boxes as the official files have them: float64 (N,), side / 200."""
+        return scales_of(self.sides)
 
     def path(self, i: int) -> Path:
         """The image file of face i."""
@@ -86,43 +95,67 @@ class Records:
         return opener(self.path(i)) if self.pictures is None else self.pictures[i]
 
 
-def read_csv(path: str | Path, root: str | Path, num_landmarks: int | None = None) -> Records:
+def read_csv(
+    path: str | Path,
+    root: str | Path,
+    num_landmarks: int | None = None,
+    guard: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Records:
     """Reads an annotation file in the official columns.
 
-    A file with one column more than 4 + 2 L is AFLW's kind, with a box_size; `box_sizes` is None
-    otherwise. `root` is the folder that the image names start from; the images are not opened.
-    `num_landmarks` is L; None takes what the file has. HRNetError names the file, the line and the
-    column of anything that is not as it should be.
+    `box_sizes` is None where the file has no such column. An empty cell, or "nan", is a coordinate
+    of a landmark that is not annotated. `root` is the folder that the image names start from; the
+    images are not opened. `num_landmarks` is L; None takes what the file has. `guard` is a context
+    around what is wrong with single faces: one that goes on after an HRNetError leaves those out.
+    HRNetError names the file, the line and the column of anything that is not as it should be.
     """
-    path = Path(path)
+    path, found = Path(path), []
 
     def choose(header):
-        _first_point(path, header, num_landmarks)
-        return 0, list(range(1, len(header)))
-
-    table = read_table(path, choose)
-    numbers, first_point = table.numbers, _first_point(path, table.header, num_landmarks)
-    for row, name in enumerate(table.names):
-        check_image_name(f"{table.place(row)}, column image_name", name)
-    for column, label in ((0, "scale"), (1, "box_size"))[: first_point - 3]:
-        bad = np.flatnonzero(numbers[:, column] <= 0)
-        if bad.size:
+        columns = find_columns(str(path), header)
+        found.append(columns)
+        if not columns.box:
             raise HRNetError(
-                f"{table.place(bad[0])}, column {label}: {numbers[bad[0], column]:g} must be above "
-                "zero"
+                f"{path} lacks {', '.join(BOX)}: `hrnet-jax data prepare custom` makes the "
+                "official columns of names and points"
             )
-    return Records(
+        _check_count(path, header, len(columns.points), num_landmarks)
+        box_size = [] if columns.box_size is None else [columns.box_size]
+        points = [column for point in columns.points for column in point]
+        return columns.name, [*columns.box, *box_size, *points]
+
+    table = read_table(path, choose, missing=True, guard=guard)
+    boxed = found[0].box_size is not None
+    numbers, first = table.numbers, 3 + boxed
+    points = numbers[:, first:].reshape(len(numbers), -1, 2)
+    good = np.zeros(len(numbers), bool)
+    for row, name in enumerate(table.names):
+        with guard():
+            check_image_name(f"{table.place(row)}, column image_name", name)
+            for column in range(first):
+                value = numbers[row, column]
+                if not np.isfinite(value) or column in (0, 3) and value <= 0:
+                    must = "must be above zero" if column in (0, 3) else "must be a number"
+                    raise HRNetError(f"{table.place(row, column)}: {value:g} {must}")
+            check_points(table.place(row), points[row])
+            good[row] = True
+    if not good.any():
+        raise HRNetError(f"{path} has no face that can be used")
+    records = Records(
         names=table.names,
         root=Path(root),
-        points=numbers[:, first_point - 1 :].reshape(len(numbers), -1, 2),
-        centers=numbers[:, first_point - 3 : first_point - 1],
-        scales=numbers[:, 0],
-        box_sizes=numbers[:, 1] if first_point == 5 else None,
+        points=points,
+        centers=numbers[:, 1:3],
+        sides=sides_of(numbers[:, 0]),
+        box_sizes=numbers[:, 3] if boxed else None,
     )
+    return records if good.all() else records[good]
 
 
 def write_csv(path: str | Path, records: Records) -> None:
     """Writes the table in the official columns; `read_csv` gives back the same numbers.
+
+    The cells of a landmark that is not annotated are empty.
 
     The file appears whole or not at all. HRNetError if it cannot be written.
     """
@@ -132,6 +165,8 @@ def write_csv(path: str | Path, records: Records) -> None:
         columns.insert(1, records.box_sizes[:, None])
         header.insert(2, "box_size")
     table = np.concatenate(columns, axis=1).tolist()  # Python floats print all their digits
+    if np.isnan(records.points).any():
+        table = [["" if value != value else value for value in row] for row in table]
     with open_atomically(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header + point_columns(records.points.shape[1]))
@@ -143,20 +178,23 @@ def point_columns(num_landmarks: int) -> list[str]:
     return [f"original_{i}_{axis}" for i in range(num_landmarks) for axis in "xy"]
 
 
-def _first_point(path, header, num_landmarks):
-    """Index of the first landmark's column: 4, or 5 where there is a box_size column."""
-    first_point = 4 + len(header) % 2  # two columns a point: the parity tells the box_size
-    found = (len(header) - first_point) // 2
-    if num_landmarks is None and found < 1:
-        raise HRNetError(f"{path} has {len(header)} columns: too few for one landmark")
+def _check_count(path, header, found, num_landmarks):
     if num_landmarks not in (None, found):
         names = [scheme.name for scheme in SCHEMES.values() if scheme.num_landmarks == found]
         scheme = f"the {names[0]} scheme" if names else "no known scheme"
         raise HRNetError(
-            f"{path} has {max(found, 0)} landmarks a face ({len(header)} columns, {scheme}), "
+            f"{path} has {found} landmarks a face ({len(header)} columns, {scheme}), "
             f"but {num_landmarks} are expected: choose the scheme or the file that fits"
         )
-    return first_point
+
+
+def check_points(place: str, points: np.ndarray) -> None:
+    """Refuses a face (L, 2) with half a landmark, or without any; NaN is one not annotated."""
+    absent = np.isnan(points)
+    if (half := absent[:, 0] != absent[:, 1]).any():
+        raise HRNetError(f"{place}: landmark {half.argmax()} has only one of x and y")
+    if absent.all():
+        raise HRNetError(f"{place}: no landmark is annotated")
 
 
 def check_image_name(place: str, name: str) -> None:

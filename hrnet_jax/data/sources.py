@@ -57,7 +57,7 @@ def render_split(count: int, seed: int, size: int, name: str) -> Records:
         root=Path(),
         points=np.stack(points),
         centers=np.stack([center for center, _ in boxes]),
-        scales=np.array([scale for _, scale in boxes]),
+        sides=np.array([side for _, side in boxes]),
         pictures=np.stack(pictures),
     )
 

@@ -45,7 +45,7 @@ class Run:
 
     @functools.cached_property
     def nme(self) -> np.ndarray:
-        """NME of every face as a fraction, float64 (N,)."""
+        """NME of every face as a fraction, float64 (N,); NaN where it cannot be measured."""
         return nme_of_records(self.records, self.predictions, self.scheme, self.normaliser)
 
     @functools.cached_property
@@ -62,8 +62,28 @@ class Run:
             ),
             "auc_rule": self.auc_rule,
             "version": hrnet_jax.__version__,
+            **self._missing(),
             **self.metadata,
         }
+
+    def _missing(self):
+        """How many landmarks are not annotated, and faces not measured therefore; {} if none."""
+        landmarks = np.isnan(self.records.points).any(axis=-1)
+        if not landmarks.any():
+            return {}
+        return {
+            "landmarks_not_annotated": int(landmarks.sum()),
+            "faces_partly_annotated": int(landmarks.any(axis=1).sum()),
+            "faces_not_measured": int(np.isnan(self.nme).sum()),
+        }
+
+    def measured(self) -> "Run":
+        """The run with the faces alone that can be measured."""
+        known = ~np.isnan(self.nme)
+        if known.all():
+            return self
+        parts = {"records": self.records[known], "predictions": self.predictions[known]}
+        return dataclasses.replace(self, **parts)
 
 
 def nme_of_records(
@@ -71,18 +91,21 @@ def nme_of_records(
 ) -> np.ndarray:
     """NME of every face as a fraction, float64 (N,); predictions (N, L, 2), image pixels.
 
-    `normaliser` is one of `metrics.NORMALISERS`, None for the scheme's own. HRNetError names the
-    images whose predictions are not finite, or whose annotation leaves nothing to divide by.
+    It is the mean over the landmarks that are annotated, and NaN where those are not that the
+    errors are divided by. `normaliser` is one of `metrics.NORMALISERS`, None for the scheme's own.
+    HRNetError names the images whose predictions are not finite, or whose annotation leaves nothing
+    to divide by.
     """
     kind = normaliser or metrics.default_normaliser(scheme)
     predictions = np.asarray(predictions, np.float64)
     lengths = metrics.normaliser(records.points, scheme, records.box_sizes, kind)
     words = metrics.describe_normaliser(scheme, kind, records.box_sizes is not None)
-    _require(lengths > 0, records, f"the {kind} normaliser ({words}) is zero")
+    unknown = np.isnan(lengths)
+    _require((lengths > 0) | unknown, records, f"the {kind} normaliser ({words}) is zero")
     _require(np.isfinite(predictions).all(axis=(1, 2)), records, "predicted points are not finite")
     with np.errstate(over="ignore"):
         nme = metrics.nme_per_image(predictions, records.points, lengths)
-    _require(np.isfinite(nme), records, "predicted points are too far away to measure")
+    _require(np.isfinite(nme) | unknown, records, "predicted points are too far away to measure")
     return nme
 
 
@@ -107,9 +130,10 @@ def write_results(
       normaliser: one of `metrics.NORMALISERS`; None for the scheme's own.
       auc_rule: one of `metrics.AUC_RULES`.
 
-    metrics.json holds `Run.result`. per_image.csv has image_name, nme (percent) and the predicted
-    points in the official columns: it can be scored again by `score_files`, against
-    annotations.csv, which has the true points and, in its sidecar, the subsets.
+    metrics.json holds `Run.result`. per_image.csv has image_name, nme (percent, empty for a face
+    that cannot be measured) and the predicted points in the official columns: it can be scored
+    again by `score_files`, against annotations.csv, which has the true points and, in its sidecar,
+    the subsets.
     """
     if missing := {"protocol", "model", "split"} - metadata.keys():
         raise ValueError(f"a result must carry its {', '.join(sorted(missing))}")
@@ -124,7 +148,7 @@ def write_results(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image_name", "nme", *point_columns(scheme.num_landmarks)])
         for name, error, row in zip(records.names, (100 * run.nme).tolist(), points, strict=True):
-            writer.writerow([name, error, *row])
+            writer.writerow([name, "" if np.isnan(error) else error, *row])
     write_csv(output_dir / "annotations.csv", records)
     attributes_path(output_dir / "annotations.csv").unlink(missing_ok=True)  # an older run's
     write_attributes(output_dir / "annotations.csv", records)

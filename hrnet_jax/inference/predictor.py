@@ -131,20 +131,19 @@ class Predictor:
 
     def _predict(self, image, boxes) -> list[Face]:
         squares = [geometry.box_from_corners(*np.asarray(box, np.float64)) for box in boxes]
-        squares = [(center, side / 200) for center, side in squares]
         faces = []
         for start in range(0, len(squares), _MAX_BATCH):
             batch = squares[start : start + _MAX_BATCH]
             # Filled up to a power of two, so that few shapes are compiled.
             size = self.protocol.input_size
             crops = np.zeros((1 << (len(batch) - 1).bit_length(), size, size, 3), np.uint8)
-            for crop, (center, scale) in zip(crops, batch, strict=False):
-                crop[:] = self.protocol.crop(image, center, scale)
+            for crop, (center, side) in zip(crops, batch, strict=False):
+                crop[:] = self.protocol.crop(image, center, side)
             points, scores = map(np.asarray, self._forward(self._variables, crops))
             if not np.isfinite(scores[: len(batch)]).all():
                 raise HRNetError("the network's output is not finite: its weights are damaged")
-            for index, (center, scale) in enumerate(batch):
-                landmarks = self.protocol.to_image(points[index], center, scale)
+            for index, (center, side) in enumerate(batch):
+                landmarks = self.protocol.to_image(points[index], center, side)
                 faces.append(
                     Face(
                         landmarks=landmarks.astype(np.float32),

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hrnet_jax.devices import backend
+
 # Cautious limits: above them little of a network's time is at stake, and the program grows.
 MAX_CHANNELS = 64
 MIN_PIXELS = 256
@@ -24,7 +26,7 @@ def jit(function, **options):
     On CPUs XLA takes the barriers of `layers.residual_sum` out before it fuses: without that pass
     they do what they are for, and a training step takes 0.5 to 0.6 of the time.
     """
-    if jax.default_backend() == "cpu":
+    if backend() == "cpu":
         options["compiler_options"] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
     return jax.jit(function, **options)
 
@@ -43,7 +45,7 @@ def suits(shape, features: int, kernel_size, dtype) -> bool:
     """Whether `conv3x3` is the faster way for images of `shape` (N, H, W, C) on this backend."""
     _, height, width, channels = shape
     return (
-        jax.default_backend() == "cpu"
+        backend() == "cpu"
         and tuple(kernel_size) == (3, 3)
         and min(channels, features) <= MAX_CHANNELS
         and height * width >= MIN_PIXELS

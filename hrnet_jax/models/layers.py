@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.linear import canonicalize_padding
 
+from hrnet_jax.devices import backend
 from hrnet_jax.models import cpu_conv
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -57,6 +58,9 @@ def _aligned_weights(before, after, dtype):
     position = np.arange(after) * ((before - 1) / max(after - 1, 1))
     distance = np.abs(position[:, None] - np.arange(before))
     return jnp.asarray(np.maximum(0, 1 - distance), dtype)
+
+
+UPSAMPLES = {"bilinear": upsample, "nearest": upsample_nearest, "aligned": upsample_aligned}
 
 
 def torch_bias(fan_in: int) -> Callable:
@@ -173,7 +177,7 @@ def residual_sum(x: jax.Array) -> jax.Array:
     forbids it, in functions compiled by `cpu_conv.jit`.
     """
     x = nn.relu(x)
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+    return jax.lax.optimization_barrier(x) if backend() == "cpu" else x
 
 
 class ConvNorm(nn.Module):

@@ -104,13 +104,13 @@ class Protocol(abc.ABC):
         return self.input_size // STRIDE
 
     @abc.abstractmethod
-    def crop(self, image, center, scale, rotation=0.0) -> np.ndarray:
+    def crop(self, image, center, side, rotation=0.0) -> np.ndarray:
         """The network's view of a face.
 
         Args:
           image: (H, W, 3) uint8, RGB, or what `data.images.open_image` gave.
           center: (2,), image pixels.
-          scale: box side / 200, before padding.
+          side: of the box, image pixels, before padding.
           rotation: degrees; a positive one turns the picture counter-clockwise.
 
         Returns:
@@ -118,12 +118,12 @@ class Protocol(abc.ABC):
         """
 
     @abc.abstractmethod
-    def to_heatmap(self, points, center, scale, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
+    def to_heatmap(self, points, center, side, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks from the image to the heatmap.
 
         Args:
           points: (L, 2), image pixels.
-          center, scale, rotation: as for `crop`.
+          center, side, rotation: as for `crop`.
 
         Returns:
           points: (L, 2) float64, heatmap pixels; whole cells where `whole_cells` says so.
@@ -132,12 +132,12 @@ class Protocol(abc.ABC):
         """
 
     @abc.abstractmethod
-    def to_image(self, points, center, scale) -> np.ndarray:
+    def to_image(self, points, center, side) -> np.ndarray:
         """Decoded landmarks from the heatmap to the image.
 
         Args:
           points: (L, 2), heatmap pixels.
-          center, scale: as for `crop` (without rotation).
+          center, side: as for `crop` (without rotation).
 
         Returns:
           (L, 2) float64, image pixels.
@@ -155,12 +155,12 @@ class Protocol(abc.ABC):
           `whole_cells` the middle of the landmark's cell.
         """
 
-    def prepare(
+    def sample(
         self,
         image,
         points,
         center,
-        scale,
+        side,
         augmentation: Augmentation | None = None,
         permutation=None,
         rng: np.random.Generator | None = None,
@@ -171,7 +171,7 @@ class Protocol(abc.ABC):
           image: (H, W, 3) uint8, RGB, not modified; or what `data.images.open_image` gave.
           points: (L, 2), image pixels.
           center: (2,), image pixels.
-          scale: box side / 200, before padding.
+          side: of the box, image pixels, before padding.
           augmentation: None for evaluation.
           permutation: int (L,), `Scheme.flip_permutation`; needed where the augmentation flips.
           rng: needed with an augmentation.
@@ -180,29 +180,36 @@ class Protocol(abc.ABC):
           image: (input_size, input_size, 3) uint8, RGB.
           points: (L, 2) float32, heatmap pixels.
           weights: (L,) float32, 1 or 0.
-          center: (2,) float64; scale: float: the box that was cut, in pixels of the image, which is
+          center: (2,) float64; side: float: the box that was cut, in pixels of the image, which is
             mirrored where the draw flips.
         """
-        center, scale = np.array(center, np.float64), float(scale)
+        center, side = np.array(center, np.float64), float(side)
         draw = augmentation.draw(rng) if augmentation else Draw()
         if draw.flip:
             width = image.shape[1] + augmentation.flip_offset
             image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
             center[0] = width - center[0]
-        center += 200 * scale * np.array(draw.translation)
-        scale *= draw.scale
-        crop = self.crop(image, center, scale, draw.rotation)
+        center += side * np.array(draw.translation)
+        side *= draw.scale
+        crop = self.crop(image, center, side, draw.rotation)
         if augmentation:
             crop = augmentation.apply_pixels(crop, rng)
-        cells, weights = self.to_heatmap(points, center, scale, draw.rotation)
+        cells, weights = self.to_heatmap(points, center, side, draw.rotation)
         return {
             "image": crop,
             "points": cells.astype(np.float32),
             "weights": weights.astype(np.float32),
             "center": center,
-            "scale": scale,
+            "side": side,
         }
+
+    def prepare(self, *_, **__):
+        """Refused: its box was given by a scale."""
+        raise HRNetError(
+            "Protocol.prepare is now Protocol.sample, and its box has a side in pixels, 200 times "
+            "the scale that it was"
+        )
 
     def to_dict(self) -> dict:
         """A JSON-able description."""

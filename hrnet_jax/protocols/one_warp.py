@@ -12,19 +12,19 @@ from hrnet_jax.protocols.base import STRIDE, Protocol
 class OneWarpProtocol(Protocol):
     """What "float" and "mmpose" share; they differ in where a pixel lies and how it is read."""
 
-    def crop(self, image, center, scale, rotation=0.0):
-        return self._warp(image, self._matrix(center, scale, self.input_size, rotation))
+    def crop(self, image, center, side, rotation=0.0):
+        return self._warp(image, self._matrix(center, side, self.input_size, rotation))
 
-    def to_heatmap(self, points, center, scale, rotation=0.0):
+    def to_heatmap(self, points, center, side, rotation=0.0):
         points = np.asarray(points, np.float64)
         finite = np.isfinite(points).all(axis=-1)
         points = np.where(finite[:, None], points, 0.0)
-        matrix = self._matrix(center, scale, self.heatmap_size, rotation)
+        matrix = self._matrix(center, side, self.heatmap_size, rotation)
         mapped = geometry.apply_affine(matrix, points) + self.index_offset
         return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
 
-    def to_image(self, points, center, scale):
-        matrix = self._matrix(center, scale, self.heatmap_size)
+    def to_image(self, points, center, side):
+        matrix = self._matrix(center, side, self.heatmap_size)
         points = np.asarray(points, np.float64) - self.index_offset
         return geometry.apply_affine(geometry.invert_affine(matrix), points)
 
@@ -32,8 +32,8 @@ class OneWarpProtocol(Protocol):
         points = np.asarray(points, np.float64)
         return (points - self.index_offset) * STRIDE + self.index_offset
 
-    def _matrix(self, center, scale, size, rotation=0.0):
-        return geometry.crop_matrix(center, 200 * scale * self.padding, size, rotation)
+    def _matrix(self, center, side, size, rotation=0.0):
+        return geometry.crop_matrix(center, side * self.padding, size, rotation)
 
 
 class FloatProtocol(OneWarpProtocol, name="float"):

@@ -118,7 +118,7 @@ def collect(runs: list[Run], workdir: Path, draws: int = statistics.DRAWS) -> Re
             continue
         errors = []
         for run in done:
-            measured = read_run(workdir / run.folder / EVALUATION)
+            measured = read_run(workdir / run.folder / EVALUATION).measured()
             first = first or measured
             _check_alike(first, measured, run)
             errors.append(100 * measured.nme)

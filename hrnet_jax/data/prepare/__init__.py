@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hrnet_jax.data.checks import describe_annotation
 from hrnet_jax.data.prepare import aflw, coco, cofw, custom, w300, wflw
 from hrnet_jax.data.prepare.faces import Problems
 from hrnet_jax.data.prepare.source import Source
@@ -29,10 +30,14 @@ DATA_SETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What `prepare` wrote: the faces by split, and a line for every face that it left out."""
+    """What `prepare` wrote: the faces by split, and a line for every face that it left out.
+
+    `notes` are further lines on what it found: columns left out, landmarks not annotated.
+    """
 
     splits: dict[str, Records]
     skipped: list[str]
+    notes: list[str]
 
 
 def prepare(
@@ -42,6 +47,7 @@ def prepare(
     crop: float = 0.0,
     scheme: Scheme | None = None,
     skip_bad: bool = False,
+    missing: tuple[float, float] | None = None,
     progress: Callable[[Iterable, int], Iterable] = lambda pictures, total: pictures,
 ) -> Prepared:
     """Reads a data set and writes it in the project's layout (docs/data.md).
@@ -53,6 +59,8 @@ def prepare(
       crop: 0, or how many landmark boxes wide a picture to cut out for every face.
       scheme: whose number of landmarks the faces must have.
       skip_bad: leave out faces that are wrong, missing or unreadable, instead of stopping.
+      missing: the x and y that mean "not annotated" in this data set; empty cells, NaN and COCO's
+        visibility 0 do in any case.
       progress: wraps the iterator over the pictures, given their number.
 
     Raises:
@@ -64,7 +72,7 @@ def prepare(
         raise HRNetError(f"crop = {crop:g}: give how many landmark boxes wide, 1 at least")
     if Path(output).resolve().is_relative_to(Path(source).resolve()):
         raise HRNetError(f"the output {output} lies in the source {source}: choose one outside it")
-    problems = Problems(skip_bad)
+    problems = Problems(skip_bad, missing)
     data = DATA_SETS[name].read(Source(source), problems)
     for split, records in data.splits.items():
         count = records.points.shape[1]
@@ -73,7 +81,9 @@ def prepare(
                 f"{split} has {count} landmarks a face, the scheme {scheme.name} "
                 f"{scheme.num_landmarks}"
             )
+        problems.notes += describe_annotation(split, records)
     settings = {"data set": name, "crop": crop}
-    return Prepared(
-        write_data_set(data, output, problems, settings, crop, progress), problems.texts
-    )
+    if crop and missing is not None:  # the boxes, and so the crops, depend on it
+        settings["missing"] = list(missing)
+    splits = write_data_set(data, output, problems, settings, crop, progress)
+    return Prepared(splits, problems.texts, problems.notes)

@@ -78,7 +78,7 @@ def _read_faces(source, file, split, problems):
             raise HRNetError(
                 f"{place}: {count} pictures, but {what}{suffix} has {len(found)} faces"
             )
-    faces = Faces()
+    faces = Faces(problems)
     for row, value in enumerate(values):
         x, y, occluded = value.reshape(3, NUM_LANDMARKS)
         corners = None

@@ -1,27 +1,29 @@
 """Anybody's own data: CSV files, or pictures with a `.pts` file beside each, of any points.
 
-A CSV file becomes the split of its name. It has a header and either the official columns, or the
-picture's name and then an x and a y for every landmark: `image_name,x0,y0,x1,y1,…`; boxes then
-follow the official rule. A sidecar `NAME.attributes.csv` beside an unpacked one is kept. Without
+A CSV file becomes the split of its name. Its header names the columns (`hrnet_jax.data.columns`):
+either the official ones, or the picture's name and an x and a y for every landmark,
+`image_name,x0,y0,x1,y1,…`, perhaps with a visibility each and a rectangle; boxes then follow the
+official rule. A sidecar `NAME.attributes.csv` beside an unpacked one is kept. Without
 CSV files, every folder at the top of the source (`train`, `test`, …) with `.pts` files becomes a
 split.
 """
 
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from hrnet_jax.data.attributes import read_attributes
+from hrnet_jax.data.columns import find_columns
 from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
+from hrnet_jax.data.prepare.official import read_official
 from hrnet_jax.data.prepare.pts import picture_beside, read_pts
 from hrnet_jax.data.prepare.source import Source
-from hrnet_jax.data.records import read_csv
-from hrnet_jax.data.tables import read_table
+from hrnet_jax.data.tables import read_header, read_table
 from hrnet_jax.errors import HRNetError
 
 WHERE = "CSV files and the pictures that they name, or pictures with a .pts file beside each."
 PUBLISHED = {}
 CONFIG = None
-
-_BOX = {"scale", "center_w", "center_h"}
 
 
 def read(source: Source, problems: Problems) -> DataSet:
@@ -41,7 +43,7 @@ def read(source: Source, problems: Problems) -> DataSet:
         with problems.guard():
             points, picture = read_pts(source, name), picture_beside(source, name)
             split = PurePosixPath(name).parts[0] if "/" in name else "faces"
-            faces.setdefault(split, Faces()).add(source.place(name), picture, points)
+            faces.setdefault(split, Faces(problems)).add(source.place(name), picture, points)
             files[picture] = picture
     if not faces:
         raise HRNetError(f"{source.folder} has no annotations. It needs {WHERE}")
@@ -50,24 +52,39 @@ def read(source: Source, problems: Problems) -> DataSet:
 
 
 def _read_csv(source, file, problems):
-    def choose(header):
-        if header and _BOX <= set(header):
-            return 0, []
-        if len(header) < 3 or len(header) % 2 == 0:
-            raise HRNetError(
-                f"{source.place(file)} has {len(header)} columns: expected the picture's name, and "
-                "an x and a y for every landmark (or the official columns)"
-            )
-        return 0, list(range(1, len(header)))
-
+    place = source.place(file)
     with source.local(file) as path:
-        table = read_table(path, choose)
-        if not table.columns:
-            records = read_csv(path, "")
+        header = read_header(path)
+        columns = find_columns(place, header)
+        if columns.ignored:
+            names = ", ".join(header[column] or str(column + 1) for column in columns.ignored)
+            problems.notes.append(f"{place}: column {names} left out: no landmark")
+        if columns.box:
+            records = read_official(path, problems)
         else:
-            faces = Faces()
-            for row, name in enumerate(table.names):
-                with problems.guard():
-                    faces.add(table.place(row), name, table.numbers[row].reshape(-1, 2))
-            records = faces.records(source.place(file))
+            points = [column for point in columns.points for column in point]
+            wanted = [*points, *columns.visible, *columns.rectangle]
+            table = read_table(path, lambda _: (columns.name, wanted), True, problems.guard)
+            records = _records(table, columns, place, problems)
         return read_attributes(path, records)
+
+
+def _records(table, columns, place, problems):
+    """The faces of names and points, with what the file says of boxes and visibility."""
+    ends = np.cumsum([2 * len(columns.points), len(columns.visible)])
+    coordinates, flags, rectangles = np.split(table.numbers, ends, axis=1)
+    coco = (flags == 2).any()  # 0 not annotated, 1 hidden, 2 visible; else 0 hidden, 1 visible
+    faces = Faces(problems)
+    for row, name in enumerate(table.names):
+        points, visible = coordinates[row].reshape(-1, 2).copy(), None
+        with problems.guard():
+            if flags.size:
+                if not np.isin(flags[row], (0, 1, 2) if coco else (0, 1)).all():
+                    raise HRNetError(f"{table.place(row)}: a visibility is none of 0, 1 and 2")
+                visible = flags[row] == (2 if coco else 0 if columns.occluded else 1)
+                points[coco & (flags[row] == 0)] = np.nan
+            corners = rectangles[row].tolist() or None
+            if corners and not columns.corners:
+                corners[2:] = corners[0] + corners[2], corners[1] + corners[3]
+            faces.add(table.place(row), name, points, corners, visible)
+    return faces.records(place)

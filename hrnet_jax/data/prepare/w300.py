@@ -49,7 +49,7 @@ def read(source: Source, problems: Problems) -> DataSet:
     annotations = [(name, _part(name)) for name in source.ending(".pts")]
     if all(part is None for _, part in annotations):
         return official.read(source, problems, "300w", WHERE)
-    splits = {split: Faces() for split in _SUBSETS}
+    splits = {split: Faces(problems) for split in _SUBSETS}
     files = {}
     for name, part in annotations:
         if part is None:

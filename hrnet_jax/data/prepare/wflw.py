@@ -40,7 +40,7 @@ def read(source: Source, problems: Problems) -> DataSet:
 
 
 def _read_list(source, name, problems):
-    faces = Faces()
+    faces = Faces(problems)
     for place, line in lines_of(source, name):
         with problems.guard():
             words = line.split(maxsplit=_COLUMNS - 1)

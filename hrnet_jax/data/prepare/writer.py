@@ -123,7 +123,7 @@ def _cropped(splits, crop):
     """The splits with a picture for every face, and the cuts of every original."""
     cuts, numbers, moved = defaultdict(list), Counter(), {}
     for split, records in splits.items():
-        half = 100 * crop * records.scales[:, None]
+        half = crop * records.sides[:, None] / 2
         lows = np.maximum(np.floor(records.centers - half), 0)
         highs = np.maximum(np.ceil(records.centers + half), 0)
         names = []

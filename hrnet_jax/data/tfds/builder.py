@@ -8,6 +8,7 @@ import hrnet_jax.data.tfdata  # noqa: F401 (TensorFlow, quiet and without GPUs)
 from hrnet_jax.data.prepare.faces import Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import scales_of
 
 try:
     import tensorflow_datasets as tfds
@@ -79,7 +80,7 @@ class LandmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "image_name": records.names[row],
             "points": records.points[row],
             "center": records.centers[row],
-            "scale": records.scales[row],
+            "scale": scales_of(records.sides[row]),
         }
         if self.SUBSETS:
             none = np.zeros(len(records), bool)

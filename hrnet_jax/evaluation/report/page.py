@@ -22,7 +22,7 @@ from hrnet_jax.evaluation.report.figures import (
 )
 from hrnet_jax.evaluation.report.gallery import make_galleries
 from hrnet_jax.evaluation.scoring import Run
-from hrnet_jax.evaluation.tables import format_measure, measure_title
+from hrnet_jax.evaluation.tables import describe_missing, format_measure, measure_title
 from hrnet_jax.files import open_atomically
 from hrnet_jax.images import write_image
 from hrnet_jax.inference.drawing import contact_sheet
@@ -167,6 +167,8 @@ def _settings(run):
     yield "faces", str(result["count"])
     yield "errors divided by", _divisor(result)
     yield "AUC", f"{result['auc_rule']} rule on the cumulative error curve"
+    if text := describe_missing(result):
+        yield "annotation", text
     for key in ("split", "box", "model", "dtype", "checkpoint", "predictions", "version"):
         if key in result:
             yield key, _text(result[key])

@@ -1,0 +1,1 @@
+"""What a TPU slice takes for a program, from the compiler and without the slice."""

@@ -45,7 +45,7 @@ _DEFAULTS = {
     },
     "train": {
         "epochs": 60,
-        "batch_size": 16,  # over all devices
+        "batch_size": 16,  # over all devices; another one wants another learning_rate: docs/pods.md
         "drop_last": False,  # True leaves out the last, smaller batch of an epoch
         "loss": "mse",  # hrnet_jax.training.losses: "masked_mse", "adaptive_wing", "hih"
         "learning_rate": 1e-4,

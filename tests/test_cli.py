@@ -1,6 +1,7 @@
 """The command line: help, and one clear line with exit status 2 for bad input."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -255,3 +256,24 @@ def test_import_is_light():
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["--help"], ["--version"], ["weights", "list"], *([name, "--help"] for name in cli.COMMANDS)],
+    ids=" ".join,
+)
+def test_a_reader_that_has_enough_ends_a_command_quietly(command, monkeypatch, capfd):
+    """As `… | head` does: no traceback, no "error:", and the status that SIGPIPE leaves."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert cli.main(command) == 141
+    assert capfd.readouterr().err == ""
+
+
+def test_a_real_pipe_that_closes_ends_a_command_quietly():
+    script = f"{sys.executable} -m hrnet_jax weights list | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() in ("141", "0") and done.stderr == ""  # 0: written before it closed

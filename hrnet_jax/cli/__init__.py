@@ -1,5 +1,6 @@
 """The command line: `hrnet-jax COMMAND …`, also `python -m hrnet_jax` and the top-level scripts."""
 
+import functools
 import importlib
 import os
 import sys
@@ -24,6 +25,25 @@ USAGE = "usage: hrnet-jax COMMAND [ARGUMENTS]\n\ncommands (each has --help):\n" 
 )
 
 
+def _until_nobody_reads(function):
+    """Ends quietly, with the status of SIGPIPE, where the output's reader is gone (`… | head`)."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments):
+        try:
+            try:
+                return function(*arguments)
+            finally:  # argparse leaves --help by an exception
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # What Python still holds, and would complain about at its end, goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+
+    return wrapped
+
+
+@_until_nobody_reads
 def main(argv: list[str] | None = None) -> int:
     """Runs `hrnet-jax`; returns the exit status: 0, or 2 after one line about a bad input."""
     argv = sys.argv[1:] if argv is None else argv
@@ -41,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     return run(argv[0], argv[1:])
 
 
+@_until_nobody_reads
 def run(command: str, argv: list[str] | None = None) -> int:
     """Runs one command. Bad input ends in one line on stderr and status 2, never a traceback."""
     argv = sys.argv[1:] if argv is None else argv
@@ -53,6 +74,8 @@ def run(command: str, argv: list[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"stopped by {stopped}: the same command goes on from there", file=sys.stderr)
         return 143
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get("HRNET_JAX_DEBUG"):
             raise

@@ -53,11 +53,10 @@ class TrainBatches:
     opener: Callable = dataclasses.field(default_factory=ImageCache, compare=False)
 
     def __post_init__(self):
-        sizes = [self.batch_size]
+        _part(self.shard, self.batch_size, "train.batch_size")
         if not self.drop_last:
-            sizes.append(len(self.records) % self.batch_size)
-        for size in sizes:
-            _part(self.shard, size, "train.batch_size")
+            last = len(self.records) % self.batch_size
+            _part(self.shard, last, "the last batch of an epoch", "set train.drop_last=True")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -146,15 +145,14 @@ class EvalBatches:
         return {"image": images, "mask": mask}
 
 
-def _part(shard, size, key) -> slice:
+def _part(shard, size, key, advice="choose a multiple of their number") -> slice:
     """The part of a batch of `size` rows that `shard` names."""
     index, count = shard
     if not 0 <= index < count:
         raise HRNetError(f"shard {index} of {count}: count them from 0")
     if size % count:
         raise HRNetError(
-            f"{key}: a batch of {size} cannot be shared by {count} processes: choose a multiple "
-            "of their number, and train.drop_last=True where it is the last of an epoch"
+            f"{key}: a batch of {size} cannot be shared by {count} processes: {advice}"
         )
     return slice(index * size // count, (index + 1) * size // count)
 

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from hrnet_jax.errors import HRNetError
 
 AXIS = "data"
-_target = contextvars.ContextVar("target", default=None)
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", default=None)
 
 
 def backend() -> str:

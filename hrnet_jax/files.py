@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from hrnet_jax.errors import HRNetError
 
@@ -40,7 +40,7 @@ def as_path(place: str | os.PathLike) -> Path:
     from etils import epath  # 50 ms that only buckets need
 
     text = f"{scheme}://{text[len(scheme) + 1 :].lstrip('/')}"
-    path = epath.Path(text)
+    path = cast(Path, epath.Path(text))
     if scheme not in _opened:  # told before any work is done
         try:
             path.exists()
@@ -78,17 +78,18 @@ def describe_error(error: Exception) -> str:
 
 def size(path: Path) -> int:
     """Bytes of a file."""
-    return path.stat().st_size if is_local(path) else path.stat().length
+    status: Any = path.stat()
+    return status.st_size if is_local(path) else status.length
 
 
-def open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path) -> io.BufferedReader:
     """A file to read bytes from, which can seek; one of a bucket is fetched whole."""
     return open(path, "rb") if is_local(path) else io.BufferedReader(io.BytesIO(path.read_bytes()))
 
 
 def list_files(folder: Path, inside: str = "") -> list[str]:
     """All files under folder/inside, at any depth: paths from `folder`, with "/", sorted."""
-    start = folder / inside
+    start: Any = folder / inside
     found = []
     for parent, _, names in os.walk(start) if is_local(start) else start.walk():
         below = type(folder)(parent).relative_to(folder)
@@ -161,11 +162,14 @@ def _scheme(text):
 def _write_beside(path, binary):
     # Not tempfile: its files are readable by their owner alone, and the rename keeps that.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = {} if binary else {"encoding": "utf-8", "newline": ""}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb" if binary else "w", **text) as file:
-            yield file
+        if binary:
+            with open(temporary, "wb") as file:
+                yield file
+        else:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                yield file
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # gone already, or its folder is a file

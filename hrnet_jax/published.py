@@ -94,7 +94,7 @@ def _mmpose(name, scheme, metrics):
 def _imagenet(name, kind, variant, accuracy, licence, where, **file):
     """`accuracy`: top-1, or top-1 and top-5, in percent; or nothing."""
     model = f"hrnet_{variant}_imagenet"
-    metrics = dict(zip(("top-1", "top-5"), accuracy, strict=False))
+    metrics: dict[str, float] = dict(zip(("top-1", "top-5"), accuracy, strict=False))
     protocol = "ImageNet validation, 224 px centre crop of 256"
     return Published(name, kind, model, metrics, licence, where, protocol=protocol, **file)
 

@@ -78,7 +78,8 @@ def write_safetensors(
     """
     # Wide numbers first, so that all are aligned, which PyTorch's reader needs.
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
-    entries, position = {"__metadata__": dict(header)}, 0
+    entries: dict[str, dict] = {"__metadata__": dict(header)}
+    position = 0
     for name, array in tensors.items():
         offsets = [position, position + array.nbytes]
         kind = _WRITTEN[array.dtype.name]

@@ -199,7 +199,8 @@ def _ablations(data):
 
 def _check_leaves(source, model, found):
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    expected = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images), sep="/")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    expected: dict[str, Any] = flatten_dict(shapes, sep="/")
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     wrong = [

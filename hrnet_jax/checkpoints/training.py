@@ -10,6 +10,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -55,9 +56,10 @@ class TrainCheckpoints:
             )
             self.folder = absolute(as_path(workdir)) / "checkpoints"
             try:
+                policy: Any = keep.AnyPreservationPolicy([keep.LatestN(1), best])
                 self._checkpointer = ocp.training.Checkpointer(
-                    self.folder,
-                    preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(1), best]),
+                    cast(Any, self.folder),  # Orbax's PathLike is epath's, which pathlib's is not
+                    preservation_policy=policy,
                     # Left by a run that was killed while saving. A reader must not: the temporary
                     # folder may be that of a save under way.
                     cleanup_tmp_directories=metadata is not None,
@@ -71,7 +73,7 @@ class TrainCheckpoints:
     def save(self, state, value: float | None) -> None:
         """Saves the state under its step; metric in percent, None where it was not evaluated."""
         with _quiet():
-            metrics = None if value is None else {self._metric: float(value)}
+            metrics: Any = None if value is None else {self._metric: float(value)}
             self._checkpointer.save(int(state.step), _present(state), metrics=metrics, force=True)
 
     @property
@@ -81,11 +83,11 @@ class TrainCheckpoints:
 
     def best(self) -> tuple[int, float] | None:
         """(step, metric in percent) of the best checkpoint, None before the first evaluation."""
-        found = []
+        found: list[tuple[float, int]] = []
         for step in [checkpoint.step for checkpoint in self._checkpointer.checkpoints]:
             try:
                 with _quiet():
-                    metrics = self._checkpointer.metadata(step).metrics
+                    metrics: Any = self._checkpointer.metadata(step).metrics
             except Exception as error:
                 raise self._damaged(step, error) from error
             if metrics and self._metric in metrics:

@@ -8,6 +8,7 @@ import re
 import runpy
 import traceback
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,7 +17,7 @@ from hrnet_jax.errors import HRNetError
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def split_config(argv: list[str]) -> tuple[object, list[str]]:
+def split_config(argv: list[str]) -> tuple[Any, list[str]]:
     """Takes the `--config…` arguments out of a command line.
 
     Returns:

@@ -70,7 +70,7 @@ def draw_sheet(config, count: int, step: int, columns: int, cell: int):
     )
     if not batches.steps_per_epoch:
         raise HRNetError(f"train.batch_size = {config.train.batch_size} leaves no batch")
-    faces = []
+    faces: list[tuple[int, int]] = []
     while len(faces) < count:
         epoch, rows = batches.rows(step)
         faces += [(epoch, row) for row in rows.tolist()]

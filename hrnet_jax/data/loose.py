@@ -95,7 +95,7 @@ def make_crops(
             image, low, zoom = loose_crop(image, center + offset, needed[row], size)
         except HRNetError as error:
             raise HRNetError(f"{records.path(row)}: {error}") from error
-        finite = np.isfinite(records.points[row]).all(axis=-1)
+        finite = np.asarray(np.isfinite(records.points[row]).all(axis=-1))
         crops["images"][row] = np.moveaxis(image, -1, 0)
         crops["anchors"][row] = (center + offset - low) * zoom - 0.5
         crops["sides"][row], crops["zooms"][row] = side * zoom, zoom

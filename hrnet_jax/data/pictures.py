@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def _read_labels(path, known, count):
     return files, labels
 
 
-def _tfds_builder(data):
+def _tfds_builder(data) -> Any:
     prefix, _, name = data.source.partition(":")
     if prefix != "tfds" or not name:
         raise HRNetError(f"unknown data.source {data.source!r}: choose 'folder' or 'tfds:NAME'")
@@ -124,7 +124,7 @@ def _tfds_builder(data):
     except ImportError as error:
         raise HRNetError("TensorFlow Datasets: pip install 'hrnet-jax[data]'") from error
     try:
-        builder = tfds.builder(name, data_dir=data.root)
+        builder: Any = tfds.builder(name, data_dir=data.root)
     except Exception as error:  # of many types; the message may have many lines
         reason = " ".join(str(error).split())[:200]
         raise HRNetError(f"TFDS has no {name} under {data.root}: {reason}") from error

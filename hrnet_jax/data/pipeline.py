@@ -169,7 +169,7 @@ def iterate_threads(
     batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
     """Yields batch(start), …, batch(stop - 1), computed ahead by threads (0: one a processor)."""
-    workers = max(workers, 0) or os.cpu_count()
+    workers = max(workers, 0) or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers, "batches")
     ahead = deque()
     try:
@@ -195,7 +195,7 @@ def iterate_tfdata(
     if isinstance(batch, TrainBatches):
         opener = ImageCache(decode_window=tfdata.decode_window)
         batch = dataclasses.replace(batch, opener=opener)
-    return tfdata.iterate(batch, start, stop, workers or os.cpu_count())
+    return tfdata.iterate(batch, start, stop, workers or os.cpu_count() or 1)
 
 
 LOADERS = {"threads": iterate_threads, "tfdata": iterate_tfdata}

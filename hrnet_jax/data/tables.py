@@ -15,7 +15,7 @@ import itertools
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +160,7 @@ def _number(path, line, header, row, column, missing):
     )
 
 
-def _rows(path) -> Iterator[tuple[int, list[str]]]:
+def _rows(path) -> Generator[tuple[int, list[str]]]:
     """The line number and the cells of every row that is not blank."""
     try:
         with open_binary(path) as binary:

@@ -68,7 +68,7 @@ class Run:
 
     def _missing(self):
         """How many landmarks are not annotated, and faces not measured therefore; {} if none."""
-        landmarks = np.isnan(self.records.points).any(axis=-1)
+        landmarks = np.asarray(np.isnan(self.records.points).any(axis=-1))
         if not landmarks.any():
             return {}
         return {

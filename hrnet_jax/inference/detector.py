@@ -140,7 +140,8 @@ def make_detector(name: str):
 
 
 def _cascade(name):
-    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
+    folder = Path(cv2.__file__).parent / "data"  # cv2.data.haarcascades, which the stubs lack
+    cascade = cv2.CascadeClassifier(str(folder / name))
     if cascade.empty():
         raise HRNetError(f"OpenCV {cv2.__version__} cannot read its cascade {name}: reinstall it")
     return cascade

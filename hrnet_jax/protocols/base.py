@@ -184,16 +184,20 @@ class Protocol(abc.ABC):
             mirrored where the draw flips.
         """
         center, side = np.array(center, np.float64), float(side)
-        draw = augmentation.draw(rng) if augmentation else Draw()
+        draw, flip_offset = Draw(), 0.0
+        if augmentation is not None:
+            if rng is None:
+                raise TypeError("an augmentation needs a rng to draw from")
+            draw, flip_offset = augmentation.draw(rng), augmentation.flip_offset
         if draw.flip:
-            width = image.shape[1] + augmentation.flip_offset
+            width = image.shape[1] + flip_offset
             image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
             center[0] = width - center[0]
         center += side * np.array(draw.translation)
         side *= draw.scale
         crop = self.crop(image, center, side, draw.rotation)
-        if augmentation:
+        if augmentation is not None and rng is not None:
             crop = augmentation.apply_pixels(crop, rng)
         cells, weights = self.to_heatmap(points, center, side, draw.rotation)
         return {

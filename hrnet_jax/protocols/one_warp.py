@@ -1,5 +1,6 @@
 """Protocols whose crop is one affine warp of the image, with continuous points throughout."""
 
+import abc
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +13,16 @@ from hrnet_jax.protocols.base import STRIDE, Protocol
 class OneWarpProtocol(Protocol):
     """What "float" and "mmpose" share; they differ in where a pixel lies and how it is read."""
 
+    @abc.abstractmethod
+    def _warp(self, image, matrix) -> np.ndarray:
+        """The crop that an affine matrix (2, 3) from the image to it tells."""
+
     def crop(self, image, center, side, rotation=0.0):
         return self._warp(image, self._matrix(center, side, self.input_size, rotation))
 
     def to_heatmap(self, points, center, side, rotation=0.0):
         points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
+        finite = np.asarray(np.isfinite(points).all(axis=-1))
         points = np.where(finite[:, None], points, 0.0)
         matrix = self._matrix(center, side, self.heatmap_size, rotation)
         mapped = geometry.apply_affine(matrix, points) + self.index_offset

@@ -25,7 +25,7 @@ class OfficialProtocol(Protocol, name="official"):
 
     def to_heatmap(self, points, center, side, rotation=0.0):
         points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
+        finite = np.asarray(np.isfinite(points).all(axis=-1))
         points = np.where(finite[:, None], points, 0.0)
         center = np.asarray(center, np.float32)
         cells = geometry.official_transform_pixel(

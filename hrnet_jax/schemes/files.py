@@ -18,6 +18,7 @@ before right) the landmarks whose mean they are; `lines`, optional, what to draw
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path, describe_error, open_binary
@@ -122,7 +123,7 @@ class _Indices:
             if not texts or len(names) != count or len(set(names)) != count:
                 raise HRNetError(f"{place}: names must be {count} texts that all differ")
 
-    def groups(self, key, groups, size=None):
+    def groups(self, key, groups, size=None) -> Any:
         """Tuples of indices, each of `size` where it is given, else of one at least."""
         if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
             raise HRNetError(f"{self.place}: {key}: {groups!r} is not a list of landmarks")

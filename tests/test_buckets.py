@@ -95,6 +95,7 @@ def test_a_classifier_lists_its_pictures_in_a_bucket(folder):
         ["evaluate", "--config=demo", "--checkpoint={}", "--output=out"],
         ["evaluate", "--predictions={}", "--truth=t.csv", "--scheme=300w", "--output=out"],
         ["report", "{}", "--output=out.html"],
+        ["lesion", "x", "--config=demo", "--output={}"],
         ["convert", "{}", "out"],
         ["predict", "{}"],
         ["predict", "x.jpg", "--checkpoint={}"],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hrnet_jax
 from hrnet_jax.cli import run
 from hrnet_jax.cli.configs import load_config, shipped_configs
 from hrnet_jax.codecs import DarkCodec, MsraCodec, UnbiasedCodec
@@ -201,3 +202,7 @@ def test_a_wheel_finds_its_configs_beside_the_package(tmp_path, monkeypatch):
     assert load_config("300w_small:hih").train.loss == "hih"
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     assert wheel["targets"]["wheel"]["force-include"]["configs"] == "hrnet_jax/shipped_configs"
+
+
+def test_what_is_cited_is_this_version():
+    assert f"\nversion: {hrnet_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()

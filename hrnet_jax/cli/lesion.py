@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 EPILOG = """\
 example:
@@ -21,9 +22,9 @@ MEAN_FACES = 256  # training faces whose mean output fills a silent part
 
 def main(argv: list[str]) -> int:
     parser = Parser("hrnet-jax lesion", "What each part of a trained network is worth.", EPILOG)
-    parser.add_argument("checkpoint", help="a workdir, a converted or a released model")
+    parser.add_argument("checkpoint", type=place, help="a workdir, a converted or a released model")
     parser.add_argument("--config", metavar="FILE", help="whose faces to use")
-    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument("--output", type=place, required=True, help="folder for the results")
     parser.add_argument(
         "--fill",
         default="mean",
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     if arguments.count < 0:
         raise HRNetError(f"--count={arguments.count}: give how many faces, or 0 for all")
     scores, network, about = measure(config, arguments)
-    write(scores, network, about, Path(arguments.output))
+    write(scores, network, about, as_path(arguments.output))
     show(scores)
     print(f"written: lesion.csv, lesion.json and lesion.svg in {arguments.output}")
     return 0

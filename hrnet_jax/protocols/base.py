@@ -1,9 +1,8 @@
 """What every protocol is: its settings, one sample from an annotated face, and how it is stored."""
 
-import abc
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +17,7 @@ _KINDS = {}  # the classes of protocols by name
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol(abc.ABC):
+class Protocol:
     """How a face in an image becomes a network input, and network outputs become landmarks.
 
     `Protocol("float", codec, …)` makes the class of that name. A protocol of one's own is a
@@ -103,7 +102,6 @@ class Protocol(abc.ABC):
         """Side of the heatmaps, cells."""
         return self.input_size // STRIDE
 
-    @abc.abstractmethod
     def crop(self, image, center, side, rotation=0.0) -> np.ndarray:
         """The network's view of a face.
 
@@ -116,8 +114,8 @@ class Protocol(abc.ABC):
         Returns:
           (input_size, input_size, 3) uint8, RGB.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_heatmap(self, points, center, side, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks from the image to the heatmap.
 
@@ -130,8 +128,8 @@ class Protocol(abc.ABC):
           weights: (L,) float64; 0 where there is nothing to learn: a point that is not finite,
             which becomes 0, 0, and for "official" y <= 0.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_image(self, points, center, side) -> np.ndarray:
         """Decoded landmarks from the heatmap to the image.
 
@@ -142,8 +140,8 @@ class Protocol(abc.ABC):
         Returns:
           (L, 2) float64, image pixels.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_crop(self, points) -> np.ndarray:
         """Where landmarks lie in the crop.
 
@@ -154,6 +152,7 @@ class Protocol(abc.ABC):
           (L, 2) float64, crop pixels, continuous (pixel k covers [k, k + 1)); with
           `whole_cells` the middle of the landmark's cell.
         """
+        raise NotImplementedError
 
     def sample(
         self,
@@ -163,7 +162,7 @@ class Protocol(abc.ABC):
         side,
         augmentation: Augmentation | None = None,
         permutation=None,
-        rng: np.random.Generator | None = None,
+        rng: Any = None,
     ) -> dict:
         """One sample for training or evaluation.
 
@@ -174,7 +173,7 @@ class Protocol(abc.ABC):
           side: of the box, image pixels, before padding.
           augmentation: None for evaluation.
           permutation: int (L,), `Scheme.flip_permutation`; needed where the augmentation flips.
-          rng: needed with an augmentation.
+          rng: a NumPy generator; needed with an augmentation.
 
         Returns:
           image: (input_size, input_size, 3) uint8, RGB.
@@ -184,20 +183,16 @@ class Protocol(abc.ABC):
             mirrored where the draw flips.
         """
         center, side = np.array(center, np.float64), float(side)
-        draw, flip_offset = Draw(), 0.0
-        if augmentation is not None:
-            if rng is None:
-                raise TypeError("an augmentation needs a rng to draw from")
-            draw, flip_offset = augmentation.draw(rng), augmentation.flip_offset
-        if draw.flip:
-            width = image.shape[1] + flip_offset
+        draw = augmentation.draw(rng) if augmentation else Draw()
+        if augmentation and draw.flip:
+            width = image.shape[1] + augmentation.flip_offset
             image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
             center[0] = width - center[0]
         center += side * np.array(draw.translation)
         side *= draw.scale
         crop = self.crop(image, center, side, draw.rotation)
-        if augmentation is not None and rng is not None:
+        if augmentation:
             crop = augmentation.apply_pixels(crop, rng)
         cells, weights = self.to_heatmap(points, center, side, draw.rotation)
         return {
@@ -240,3 +235,10 @@ class Protocol(abc.ABC):
                 raise HRNetError(f"protocol has no {key!r}: give one")
         codec = codec_from_dict(description["codec"], own, allow)
         return cls(**{**description, "codec": codec})
+
+
+def learnable(points) -> tuple[np.ndarray, np.ndarray]:
+    """Points (L, 2) float64 with 0, 0 for those that are not finite, and which are: (L,) bool."""
+    points = np.asarray(points, np.float64)
+    finite = np.array(np.isfinite(points).all(axis=-1))
+    return np.where(finite[:, None], points, 0.0), finite

@@ -162,7 +162,9 @@ def make_rows(points: list[Point], subsets: dict, draws: int = statistics.DRAWS)
     return rows
 
 
-def _compare(point, baseline, faces, draws) -> tuple[Estimate, Difference | None]:
+def _compare(
+    point, baseline, faces, draws
+) -> tuple[statistics.Estimate, statistics.Difference | None]:
     """(estimate, difference to the baseline) on some of the faces."""
     mean = statistics.estimate(point.errors[:, faces], draws)
     if baseline is None or point is baseline:

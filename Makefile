@@ -35,7 +35,7 @@ $(VENV)/.test: pyproject.toml
 	touch $@ $(VENV)/.demo
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/.docs: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -5,6 +5,8 @@ import importlib
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "train": "hrnet_jax.tasks",
+    "evaluate": "hrnet_jax.tasks",
     "create_model": "hrnet_jax.models",
     "load": "hrnet_jax.checkpoints",
     "Predictor": "hrnet_jax.inference.predictor",

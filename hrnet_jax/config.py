@@ -45,17 +45,21 @@ _DEFAULTS = {
     },
     "train": {
         "epochs": 60,
+        "max_steps": 0,  # above 0: stop there, though the epochs are not over
         "batch_size": 16,  # over all devices; another one wants another learning_rate: docs/pods.md
         "drop_last": False,  # True leaves out the last, smaller batch of an epoch
+        # What can be of the user's own is a name, "package.module:Name", or a table of one of these
+        # as "name" and of arguments (hrnet_jax.parts).
         "loss": "mse",  # hrnet_jax.training.losses: "masked_mse", "adaptive_wing", "hih"
+        "optimiser": "adam",  # or "sgd", "lamb", "optax:lion" (hrnet_jax.training.optimisers)
         "learning_rate": 1e-4,
-        "schedule": "step",  # "step": times gamma at each milestone; "cosine": down to 0
+        "schedule": "step",  # "step": times gamma at each milestone; "cosine": to 0; "constant"
         "milestones": (30, 50),  # epochs, 0-based
         "gamma": 0.1,
         "warmup_epochs": 0.0,  # linear, before the schedule; or in steps:
         "warmup_steps": 0,
         "warmup_start": 0.0,  # the fraction of learning_rate that it starts from
-        "weight_decay": 0.0,  # decoupled (AdamW)
+        "weight_decay": 0.0,  # of "adam" decoupled (AdamW); "sgd" adds it to the gradient
         "accumulate": 1,  # parts that a batch is taken in, one after the other, to save memory
         "ema_decay": 0.0,  # above 0: evaluate and keep a moving average of the network
         "flatten_optimiser": False,  # Adam's moments as two vectors: less host time per step
@@ -63,11 +67,17 @@ _DEFAULTS = {
         "log_every": 10,  # steps
         "checkpoint_epochs": 1,
         "eval_epochs": 1,
+        "loggers": (),  # objects with write(step, **values) and close(), beside log.jsonl
+        "profile_steps": 0,  # above 0: WORKDIR/profile holds a trace of so many calls
     },
     # "jit": BatchNorm over the whole batch; "pmap": over each device's part of it, as PyTorch's
     # DataParallel (hrnet_jax.training.step).
     "parallel": {"mode": "jit"},
     "eval": {"batch_size": 8},
+    # Further sets of faces to measure: {"name": "common", "annotations": "common.csv", "every": 5};
+    # or evaluators of the user's own. hrnet_jax.tasks.landmarks.
+    "evaluators": (),
+    "best": "",  # the value whose lowest marks the best checkpoint: "common/nme"; "": "nme"
 }
 
 

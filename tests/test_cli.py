@@ -12,7 +12,7 @@ import pytest
 
 from hrnet_jax import cli
 from hrnet_jax.cli import configs, data
-from hrnet_jax.training.loop import train
+from hrnet_jax.tasks import train
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,7 +252,7 @@ def test_import_is_light():
     code = "import sys, hrnet_jax; sys.exit('jax' in sys.modules or 'tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     code = (
-        "import sys, hrnet_jax.inference.predictor, hrnet_jax.training.loop; "
+        "import sys, hrnet_jax.inference.predictor, hrnet_jax.tasks.landmarks; "
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

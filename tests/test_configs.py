@@ -65,6 +65,7 @@ def chosen(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(pipeline.TrainBatches, "__post_init__", reached)
     tiny.write_dataset(tmp_path / "data")
     train = ["--config.model.name=plain", "--config.data.loader=threads", f"--workdir={tmp_path}/r"]
+    train.append("--config.train.batch_size=4")
     root = f"--config.data.root={tmp_path / 'data'}"
 
     def choose(*arguments, show="", config="300w_w18:quicktest"):

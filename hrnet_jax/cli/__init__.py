@@ -73,7 +73,7 @@ def run(command: str, argv: list[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         print(f"stopped by {stopped}: the same command goes on from there", file=sys.stderr)
-        return 143
+        return stopped.status
     except BrokenPipeError:
         raise
     except Exception as error:

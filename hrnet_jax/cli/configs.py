@@ -7,6 +7,7 @@ import operator
 import re
 import runpy
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,9 @@ def override(config, overrides: list[str]):
                 make = _OWN.get(key, lambda text, config: {"name": text})
                 part[name] = ConfigDict(make(text, config)).lock()
             else:
-                part[name] = _parse(text, part[name])
+                value = _parse(text, part[name])
+                with part.ignore_type() if isinstance(value, ConfigDict) else nullcontext():
+                    part[name] = value
         except (HRNetError, KeyError, TypeError, ValueError) as error:
             raise HRNetError(f"{arg}: {_one_line(error)}") from error
     return config
@@ -119,8 +122,12 @@ _SAME = {"protocol.codec.name": "protocol.codec"}  # no codec has the settings o
 
 
 def _parse(text, old):
-    """The value that a text means for a key that held `old`."""
-    if isinstance(old, str):
+    """The value that a text means for a key that held `old`.
+
+    A key that holds a name takes a table too, {"name": …, and arguments}, for a part of the user's
+    own (`hrnet_jax.parts`).
+    """
+    if isinstance(old, str) and not text.startswith("{"):
         return text
     if isinstance(old, ConfigDict):
         raise TypeError(f"it has keys of its own: {', '.join(old)}")
@@ -129,7 +136,13 @@ def _parse(text, old):
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
+        value = text if old is None else None
+    if isinstance(old, str):
+        if not isinstance(value, dict) or "name" not in value:
+            raise TypeError(f"{text[:60]!r} is not a table with a name")
+        return ConfigDict(value).lock()
+    if old is None:
+        return value
     if value is None or isinstance(value, bool) != isinstance(old, bool):
         raise TypeError(f"{text[:60]!r} is not of type {type(old).__name__}")
     return value

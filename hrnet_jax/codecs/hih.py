@@ -50,6 +50,8 @@ class HIHCodec:
     decimal_sigma: float = 1.0
     masked: bool = False
 
+    head: ClassVar[str] = "hih"  # of the network that gives what `decode` takes
+
     def __post_init__(self):
         check_sigma(self.sigma)
         check_sigma(self.decimal_sigma)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrnet_jax.data.classes import map_labels
-from hrnet_jax.data.pipeline import Batch
+from hrnet_jax.data.pipeline import Batch, shard_slice
 from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path, list_files
@@ -161,7 +161,8 @@ class TrainBatches:
     """The batches of a training run, by step number from 0: each a function of (seed, step).
 
     A batch holds `image` uint8 (B, S, S, 3) RGB and `label` int32 (B,). B is `batch_size`, or less
-    in the last batch of an epoch unless `drop_last`.
+    in the last batch of an epoch unless `drop_last`. With `shard` = (i, n) it holds part i of n
+    equal parts of that batch: what process i of n feeds to its devices.
     """
 
     pictures: Pictures
@@ -170,6 +171,7 @@ class TrainBatches:
     batch_size: int
     seed: int
     drop_last: bool = False
+    shard: tuple[int, int] = (0, 1)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -180,6 +182,7 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pictures))
         rows = order[position * self.batch_size : (position + 1) * self.batch_size]
+        rows = rows[shard_slice(self.shard, len(rows), "train.batch_size")]
         images, labels = [], []
         for row in rows:
             picture = self.pictures.read(int(row))
@@ -193,25 +196,26 @@ class TrainBatches:
 class EvalBatches:
     """The pictures in order, in batches of one size: the last one is filled up with black.
 
-    A batch holds `image` as above, and of the real pictures `label` int32 and `name`.
+    A batch holds `image` as above, `label` int32 (B,), -1 where there is no picture, and `name`
+    (B,). With `shard` = (i, n) it holds part i of n equal parts of that batch.
     """
 
     pictures: Pictures
     preprocessing: Preprocessing
     batch_size: int
+    shard: tuple[int, int] = (0, 1)
 
     @property
     def steps(self) -> int:
         return -(-len(self.pictures) // self.batch_size)
 
     def __call__(self, step: int) -> Batch:
-        first = step * self.batch_size
-        rows = range(first, min(first + self.batch_size, len(self.pictures)))
-        images = np.zeros((self.batch_size, *(self.preprocessing.input_size,) * 2, 3), np.uint8)
-        labels, names = [], []
-        for k, row in enumerate(rows):
+        rows = step * self.batch_size + np.arange(self.batch_size)
+        rows = rows[shard_slice(self.shard, self.batch_size, "eval.batch_size")]
+        images = np.zeros((len(rows), *(self.preprocessing.input_size,) * 2, 3), np.uint8)
+        labels, names = np.full(len(rows), -1, np.int32), [""] * len(rows)
+        for k, row in enumerate(rows[rows < len(self.pictures)].tolist()):
             picture = self.pictures.read(row)
             images[k] = self.preprocessing.crop(picture.image)
-            labels.append(picture.label)
-            names.append(picture.name)
-        return {"image": images, "label": np.array(labels, np.int32), "name": np.array(names)}
+            labels[k], names[k] = picture.label, picture.name
+        return {"image": images, "label": labels, "name": np.array(names)}

@@ -53,10 +53,10 @@ class TrainBatches:
     opener: Callable = dataclasses.field(default_factory=ImageCache, compare=False)
 
     def __post_init__(self):
-        _part(self.shard, self.batch_size, "train.batch_size")
+        shard_slice(self.shard, self.batch_size, "train.batch_size")
         if not self.drop_last:
             last = len(self.records) % self.batch_size
-            _part(self.shard, last, "the last batch of an epoch", "set train.drop_last=True")
+            shard_slice(self.shard, last, "the last batch of an epoch", "set train.drop_last=True")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -68,7 +68,7 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = _permutation(self.seed, epoch, len(self.records))
         rows = order[position * self.batch_size : (position + 1) * self.batch_size]
-        return epoch, rows[_part(self.shard, len(rows), "train.batch_size")]
+        return epoch, rows[shard_slice(self.shard, len(rows), "train.batch_size")]
 
     def __call__(self, step: int) -> Batch:
         epoch, rows = self.rows(step)
@@ -127,7 +127,7 @@ class EvalBatches:
     shard: tuple[int, int] = (0, 1)
 
     def __post_init__(self):
-        _part(self.shard, self.batch_size, "eval.batch_size")
+        shard_slice(self.shard, self.batch_size, "eval.batch_size")
 
     @property
     def steps(self) -> int:
@@ -135,7 +135,7 @@ class EvalBatches:
 
     def __call__(self, step: int) -> Batch:
         rows = step * self.batch_size + np.arange(self.batch_size)
-        rows = rows[_part(self.shard, self.batch_size, "eval.batch_size")]
+        rows = rows[shard_slice(self.shard, self.batch_size, "eval.batch_size")]
         mask = rows < len(self.records)
         images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
         for image, row in zip(images, rows[mask].tolist(), strict=False):
@@ -145,7 +145,7 @@ class EvalBatches:
         return {"image": images, "mask": mask}
 
 
-def _part(shard, size, key, advice="choose a multiple of their number") -> slice:
+def shard_slice(shard, size, key, advice="choose a multiple of their number") -> slice:
     """The part of a batch of `size` rows that `shard` names."""
     index, count = shard
     if not 0 <= index < count:

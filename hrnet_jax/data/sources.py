@@ -30,10 +30,7 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
     if count < 0:
         raise HRNetError(f"data.{split}_count = {count}: give how many faces, or 0 for all")
     if data.source in ("csv", "device"):
-        root = as_path(data.root)
-        path = root / data[split]
-        records = read_csv(path, root / data.images, scheme.num_landmarks)
-        records = read_attributes(path, records)
+        records = open_annotations(data[split], data.root, data.images, scheme)
         return records[:count] if count else records
     if data.source == "synthetic":
         if scheme.name != "300w":
@@ -45,6 +42,14 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
             )
         return render_split(count, len(SPLITS) * seed + SPLITS.index(split), data.size, split)
     raise HRNetError(f"unknown data.source {data.source!r}: choose csv, device or synthetic")
+
+
+def open_annotations(file: str, root, images: str, scheme: Scheme) -> Records:
+    """The faces of the annotation file root/`file`, their pictures under root/`images`."""
+    root = as_path(root)
+    path = root / file
+    records = read_csv(path, root / images, scheme.num_landmarks)
+    return read_attributes(path, records)
 
 
 def render_split(count: int, seed: int, size: int, name: str) -> Records:

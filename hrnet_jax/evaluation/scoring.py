@@ -110,7 +110,7 @@ def nme_of_records(
 
 
 def write_results(
-    output_dir: str | Path,
+    output_dir: str | Path | None,
     records: Records,
     predictions: np.ndarray,
     scheme: Scheme,
@@ -121,7 +121,7 @@ def write_results(
     """Computes the metrics and writes them, each file whole or not; `read_run` reads them again.
 
     Args:
-      output_dir: folder for the files, made if needed; it names the run.
+      output_dir: folder for the files, made if needed; it names the run. None writes nothing.
       records: the annotated faces; each of their subsets is measured by itself too.
       predictions: (N, L, 2), (x, y) in image pixels, in the order of the records.
       scheme: tells the normaliser.
@@ -137,11 +137,14 @@ def write_results(
     """
     if missing := {"protocol", "model", "split"} - metadata.keys():
         raise ValueError(f"a result must carry its {', '.join(sorted(missing))}")
-    output_dir = as_path(output_dir)
     images = str(records.root) if records.pictures is None else None  # rendered: no files
     metadata = {"images": images, **metadata}
     kind = normaliser or metrics.default_normaliser(scheme)
-    run = Run(_name(output_dir), records, predictions, scheme, metadata, kind, auc_rule)
+    name = _name(as_path(output_dir)) if output_dir is not None else ""
+    run = Run(name, records, predictions, scheme, metadata, kind, auc_rule)
+    if output_dir is None:
+        return run
+    output_dir = as_path(output_dir)
     content = json.dumps(run.result, indent=2, allow_nan=False)
     points = np.asarray(predictions, np.float64).reshape(len(records), -1).tolist()
     with open_atomically(output_dir / "per_image.csv") as file:

@@ -1,6 +1,7 @@
 """Training logs: JSON lines, TensorBoard and the progress bar."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,20 +10,30 @@ from hrnet_jax.devices import is_first_process
 from hrnet_jax.files import Appended, as_path
 
 LOG = "log.jsonl"
+TITLES = {"nme": "NME", "top1_error": "top-1 error"}  # of metrics that are percentages
 
 
-def open_logs(workdir: Path, start_step: int, total_steps: int):
+def words(metric: str, value: float) -> tuple[str, str]:
+    """A metric's title and its value for people: ("NME", "3.21 %")."""
+    if metric in TITLES:
+        return TITLES[metric], f"{value:.2f} %"
+    return metric, f"{value:.4g}"
+
+
+def open_logs(workdir: Path, start_step: int, total_steps: int, loggers: Sequence = ()):
     """`Logs` in the first process of a job, `NoLogs` in the others."""
-    return Logs(workdir, start_step, total_steps) if is_first_process() else NoLogs()
+    first = is_first_process()
+    return Logs(workdir, start_step, total_steps, loggers) if first else NoLogs()
 
 
 class Logs:
     """Writes WORKDIR/log.jsonl (one object a line) and WORKDIR/tensorboard.
 
-    A run that goes on from `start_step` drops what a killed one had logged past it.
+    A run that goes on from `start_step` drops what a killed one had logged past it. `loggers` are
+    the user's own: each has `write(step, **values)` and `close()` (W&B, MLflow, say).
     """
 
-    def __init__(self, workdir: Path, start_step: int, total_steps: int):
+    def __init__(self, workdir: Path, start_step: int, total_steps: int, loggers: Sequence = ()):
         from tensorboardX import SummaryWriter
         from tensorboardX.record_writer import register_writer_factory
 
@@ -41,12 +52,15 @@ class Logs:
             bar_format="{percentage:3.0f}% |{bar:20}| {desc} [{elapsed}, {remaining} left]",
         )
         self._shown = {}
+        self._loggers = loggers
 
     def write(self, step: int, **values: float) -> None:
         """Logs scalars of a step."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        for logger in self._loggers:
+            logger.write(step, **values)
 
     def show(self, step: int, **values) -> None:
         """Moves the progress bar to `step` and sets what it says."""
@@ -63,6 +77,8 @@ class Logs:
         self._bar.close()
         self._file.close()
         self._board.close()
+        for logger in self._loggers:
+            logger.close()
 
 
 class NoLogs:

@@ -138,13 +138,14 @@ def train(task: Task, workdir) -> dict:
             for evaluator in due:
                 measured |= evaluator(state.variables)
             value = measured.get(task.metric)
-            is_best = value is not None and (best is None or value < best[1])
-            best = (step, value) if is_best else best
-            if measured:
-                logs.write(step, epoch=math.ceil(step / steps_per_epoch), **measured)
+            is_best = False
             if value is not None:
+                if best is None or value < best[1]:
+                    best, is_best = (step, value), True
                 title, text = words(task.metric, value)
                 logs.show(step, **{title: f"{text} (best {words(task.metric, best[1])[1]})"})
+            if measured:
+                logs.write(step, epoch=math.ceil(step / steps_per_epoch), **measured)
             due = epoch_ends and (epoch % settings.checkpoint_epochs == 0 or last)
             if due or is_best or stop:
                 checkpoints.save(state, value)

@@ -47,6 +47,8 @@ def make_step(
     The step's `rng` is one key for the whole run: step number and device are folded into it.
     """
     own_statistics = mode == "pmap"
+    if own_statistics and mesh is None:
+        raise ValueError("mode pmap needs the mesh of the devices")
 
     def loss_fn(params, batch_stats, part, rng):
         part = prepare(part)
@@ -84,7 +86,7 @@ def make_step(
         )
         return state, metrics | {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
 
-    return per_device(step, mesh) if own_statistics else step
+    return per_device(step, mesh) if own_statistics and mesh else step
 
 
 def accumulated(gradient_fn, parts: int):

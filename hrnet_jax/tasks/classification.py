@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 import hrnet_jax
 from hrnet_jax import parts
 from hrnet_jax.config import plain
-from hrnet_jax.data.pictures import TrainBatches, find_classes, open_split
+from hrnet_jax.data.pictures import Pictures, TrainBatches, find_classes, open_split
 from hrnet_jax.data.pipeline import iterate_threads
 from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.devices import Devices
@@ -93,9 +95,9 @@ def prepare_pictures(batch):
 class AccuracyEvaluator:
     """Top-1 and top-5 accuracy, and the top-1 error, in percent of the validation pictures."""
 
-    config: object
-    classify: object
-    pictures: object
+    config: Any
+    classify: Callable
+    pictures: Pictures
     preprocessing: Preprocessing
     devices: Devices
     metrics: tuple[str, ...] = ("top1", "top5", METRIC)

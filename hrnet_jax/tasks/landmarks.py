@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import hrnet_jax
 from hrnet_jax.config import default_config, plain
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.device import DeviceBatches
+from hrnet_jax.data.records import Records
 from hrnet_jax.data.sources import describe_split, open_annotations, open_split
 from hrnet_jax.devices import Devices, is_first_process
 from hrnet_jax.errors import HRNetError
@@ -23,7 +26,7 @@ from hrnet_jax.models import model_head, normalise_images
 from hrnet_jax.models.layers import BatchNorm
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import STRIDE, Protocol
-from hrnet_jax.schemes import SCHEMES, describe, get_scheme
+from hrnet_jax.schemes import SCHEMES, Scheme, describe, get_scheme
 from hrnet_jax.tasks import settings
 from hrnet_jax.torch_weights.convert import load_backbone
 from hrnet_jax.training.feeds import HostFeed, ResidentFeed
@@ -102,13 +105,13 @@ class NMEEvaluator:
       every: epochs from one evaluation to the next.
     """
 
-    config: object
-    forward: object
+    config: Any
+    forward: Callable
     protocol: Protocol
-    scheme: object
+    scheme: Scheme
     devices: Devices
     name: str
-    records: object
+    records: Records
     every: int
 
     @property

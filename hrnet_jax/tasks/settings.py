@@ -67,7 +67,7 @@ def compute_dtype(config) -> jnp.dtype:
     name = config.model.dtype
     if name not in ("float32", "bfloat16", "float64"):
         raise HRNetError(f"unknown model.dtype {name!r}: choose float32, bfloat16 or float64")
-    if name == "float64" and not jax.config.jax_enable_x64:
+    if name == "float64" and not jax.config.read("jax_enable_x64"):
         raise HRNetError("model.dtype = float64 needs the environment variable JAX_ENABLE_X64=1")
     return jnp.dtype(name)
 

@@ -138,11 +138,12 @@ def train(task: Task, workdir) -> dict:
             for evaluator in due:
                 measured |= evaluator(state.variables)
             value = measured.get(task.metric)
-            is_best = value is not None and (best is None or value < best[1])
-            best = (step, value) if is_best else best
+            is_best = False
+            if value is not None and (best is None or value < best[1]):
+                best, is_best = (step, value), True
             if measured:
                 logs.write(step, epoch=math.ceil(step / steps_per_epoch), **measured)
-            if value is not None:
+            if value is not None and best is not None:
                 title, text = words(task.metric, value)
                 logs.show(step, **{title: f"{text} (best {words(task.metric, best[1])[1]})"})
             due = epoch_ends and (epoch % settings.checkpoint_epochs == 0 or last)

@@ -139,13 +139,13 @@ def train(task: Task, workdir) -> dict:
                 measured |= evaluator(state.variables)
             value = measured.get(task.metric)
             is_best = False
-            if value is not None:
-                if best is None or value < best[1]:
-                    best, is_best = (step, value), True
-                title, text = words(task.metric, value)
-                logs.show(step, **{title: f"{text} (best {words(task.metric, best[1])[1]})"})
+            if value is not None and (best is None or value < best[1]):
+                best, is_best = (step, value), True
             if measured:
                 logs.write(step, epoch=math.ceil(step / steps_per_epoch), **measured)
+            if value is not None and best is not None:
+                title, text = words(task.metric, value)
+                logs.show(step, **{title: f"{text} (best {words(task.metric, best[1])[1]})"})
             due = epoch_ends and (epoch % settings.checkpoint_epochs == 0 or last)
             if due or is_best or stop:
                 checkpoints.save(state, value)

@@ -10,6 +10,7 @@ stand beside their name:
 """
 
 import inspect
+from typing import Any
 
 import optax
 
@@ -95,7 +96,7 @@ def create_optimiser(
 SETTINGS = ("weight_decay", "momentum", "nesterov")  # keys of `config.train`
 
 
-def _build(spec, kind, table, given, needed=()):
+def _build(spec, kind, table, given, needed=()) -> Any:
     """The part, called with those of `given` that its signature names and its spec does not."""
     part = parts.bind(spec, kind, table)
     known = inspect.signature(part).parameters

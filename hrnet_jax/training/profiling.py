@@ -4,6 +4,8 @@ import contextlib
 
 import jax
 
+from hrnet_jax.files import local_path
+
 SKIPPED = 3  # calls of the training program before the profile starts: compilation is not a step
 
 
@@ -14,7 +16,9 @@ class Profile(contextlib.AbstractContextManager):
     """
 
     def __init__(self, workdir, calls: int):
-        self._folder, self._calls, self._seen = f"{workdir}/profile", calls, 0
+        folder = f"{workdir}/profile"
+        self._folder = local_path(folder, "a profile") if calls else folder
+        self._calls, self._seen = calls, 0
         self._running = False
 
     def after(self, metrics) -> None:

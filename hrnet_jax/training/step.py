@@ -1,6 +1,7 @@
 """One training step, as a pure function."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,6 @@ def make_step(
     The step's `rng` is one key for the whole run: step number and device are folded into it.
     """
     own_statistics = mode == "pmap"
-    if own_statistics and mesh is None:
-        raise ValueError("mode pmap needs the mesh of the devices")
 
     def loss_fn(params, batch_stats, part, rng):
         part = prepare(part)
@@ -76,7 +75,7 @@ def make_step(
             state.params, state.batch_stats, batch, rng
         )
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         state = TrainState(
             step=state.step + 1,
             params=params,
@@ -86,7 +85,7 @@ def make_step(
         )
         return state, metrics | {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
 
-    return per_device(step, mesh) if own_statistics and mesh else step
+    return step if mesh is None or not own_statistics else per_device(step, mesh)
 
 
 def accumulated(gradient_fn, parts: int):

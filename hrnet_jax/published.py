@@ -9,13 +9,12 @@ import hashlib
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import resources
 from pathlib import Path
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import local_path
-from hrnet_jax.torch_weights import kinds
 
 _CHUNK = 1 << 20
 
@@ -69,17 +68,15 @@ def _read_checkpoints():
 PUBLISHED = {entry.name: entry for entry in _read_checkpoints()}
 
 
-def expected(kind: str, model: str, scheme: str | None) -> list[dict]:
-    """The published checkpoints that a file of that kind may be, with their figures.
+def expected(kinds: Collection[str], model: str, scheme: str | None) -> list[dict]:
+    """The published checkpoints that a file of one of these kinds may be, with their figures.
 
     A file's content does not say which of them it is, or whether it is one.
     """
-    one_of = (kinds.MMPOSE_0, kinds.MMPOSE_1)  # the same networks: 1.x reads 0.x's files
     return [
         {"name": entry.name, "metrics": entry.metrics, "protocol": entry.protocol}
         for entry in PUBLISHED.values()
-        if (entry.kind == kind or {entry.kind, kind} <= set(one_of))
-        and (entry.model, entry.scheme) == (model, scheme)
+        if entry.kind in kinds and (entry.model, entry.scheme) == (model, scheme)
     ]
 
 

@@ -13,28 +13,10 @@ import numpy as np
 from hrnet_jax.data.pictures import EvalBatches, Pictures
 from hrnet_jax.data.pipeline import iterate_threads
 from hrnet_jax.data.preprocessing import Preprocessing
-from hrnet_jax.devices import Devices, one_at_a_time
+from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path, open_atomically
-from hrnet_jax.models import normalise_images
-from hrnet_jax.models.cpu_conv import jit
-
-TOP = 5
-
-
-def make_classify(model) -> Callable:
-    """Returns the compiled `classify(variables, images) -> (probabilities, classes)`.
-
-    `images` is uint8 (N, S, S, 3) RGB; the results are (N, K), the likeliest first, K the lesser of
-    five and the number of classes.
-    """
-
-    @jit
-    def classify(variables, images):
-        probabilities = jax.nn.softmax(model.apply(variables, normalise_images(images)))
-        return jax.lax.top_k(probabilities, min(TOP, probabilities.shape[-1]))
-
-    return one_at_a_time(classify)
+from hrnet_jax.inference.forward import TOP
 
 
 def classify_pictures(
@@ -50,7 +32,7 @@ def classify_pictures(
     """Runs a network over N pictures.
 
     Args:
-      classify: of `make_classify`.
+      classify: of `hrnet_jax.inference.forward.make_classify`.
       batch_size: the last batch is filled up to it. With `devices` it is rounded up to a multiple
         of their number.
       progress: wraps the iterator over batches (tqdm, say).

@@ -16,7 +16,8 @@ from hrnet_jax.data.pipeline import iterate_threads
 from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.evaluation.classification import accuracy, classify_pictures, make_classify
+from hrnet_jax.evaluation.classification import accuracy, classify_pictures
+from hrnet_jax.inference.forward import make_classify
 from hrnet_jax.models import model_head, normalise_images
 from hrnet_jax.tasks import classification_config, settings
 from hrnet_jax.training.feeds import HostFeed

@@ -18,7 +18,6 @@ from hrnet_jax.evaluation.boxes import describe_boxes, with_boxes
 from hrnet_jax.evaluation.classification import (
     PictureRun,
     classify_pictures,
-    make_classify,
     write_pictures,
 )
 from hrnet_jax.evaluation.landmarks import predict_records
@@ -26,7 +25,7 @@ from hrnet_jax.evaluation.report import write_report
 from hrnet_jax.evaluation.scoring import Run, write_results
 from hrnet_jax.files import as_path
 from hrnet_jax.inference.detector import make_detector
-from hrnet_jax.inference.forward import make_forward
+from hrnet_jax.inference.forward import make_classify, make_forward
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.tasks.landmarks import describe_model

@@ -21,6 +21,7 @@ from hrnet_jax.files import absolute, as_path, open_binary
 from hrnet_jax.models.variants import HRNetVariant
 from hrnet_jax.schemes import SCHEMES, get_scheme
 from hrnet_jax.torch_weights import kinds
+from hrnet_jax.torch_weights.kinds import same_networks
 from hrnet_jax.torch_weights.names import Entry, backbone_table, model_table
 from hrnet_jax.torch_weights.torch_file import read_weight_file
 
@@ -235,7 +236,7 @@ def convert_file(
             "tensors_ignored": len(file.tensors) - used,
             "biases_set_to_zero": found.zero_biases,
             "licence": found.kind.licence,
-            "published": published.expected(found.kind.name, found.model, scheme),
+            "published": published.expected(same_networks(found.kind.name), found.model, scheme),
             "converter": f"hrnet_jax {hrnet_jax.__version__}",
         },
     }

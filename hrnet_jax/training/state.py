@@ -15,7 +15,7 @@ class TrainState:
     """
 
     step: jax.Array
-    params: dict
+    params: optax.Params
     batch_stats: dict
     opt_state: optax.OptState
     ema: dict | None = None
@@ -44,7 +44,9 @@ def _kept(variables):
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
-def update_average(state: TrainState, params: dict, batch_stats: dict, decay: float) -> dict:
+def update_average(
+    state: TrainState, params: optax.Params, batch_stats: dict, decay: float
+) -> dict:
     """The moving average after an update to `params` and `batch_stats`.
 
     The decay of update t (from 0) is min(decay, (1 + t) / (10 + t)), as TensorFlow's

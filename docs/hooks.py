@@ -18,7 +18,14 @@ API = {
     "Prediction": ["inference.predictor", "inference.classifier", "inference.detector"],
     "Data": ["data.records", "data.pipeline", "data.device", "data.prepare", "images.augment"],
     "Evaluation": ["evaluation.scoring", "evaluation.metrics", "evaluation.benchmarks"],
-    "Training": ["config", "training.step", "training.loop", "training.losses"],
+    "Training": [
+        "tasks",
+        "config",
+        "training.step",
+        "training.loop",
+        "training.losses",
+        "training.optimisers",
+    ],
     "Looking inside": ["ablations", "costs", "inspect"],
     "Files and errors": ["files", "tensors", "errors"],
 }

@@ -47,7 +47,7 @@ def test_every_command_works_in_a_bucket(folder, tmp_path, capsys):
     assert json.loads((folder / "run" / "config.json").read_text())["train"]["epochs"] == 1
 
     run("train", *short, "--workdir=gs://bucket/run")
-    assert "going on from step 3 of 3" in capsys.readouterr().out
+    assert "going on from step 3 of 3 in gs://bucket/run" in capsys.readouterr().out
     run("evaluate", *short, "--checkpoint=gs://bucket/run", "--output=gs://bucket/eval")
     assert json.loads((folder / "eval" / "metrics.json").read_text())["count"] == 6
     assert "images could not be read" not in (folder / "eval" / "report.html").read_text()

@@ -205,5 +205,15 @@ def test_a_wheel_finds_its_configs_beside_the_package(tmp_path, monkeypatch):
     assert wheel["targets"]["wheel"]["force-include"]["configs"] == "hrnet_jax/shipped_configs"
 
 
+def test_a_batch_size_alone_says_that_the_learning_rate_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hrnet_jax.tasks.train", lambda *_: {"step": 1, "nme": 2.0})
+    command = ["--config=300w_small", f"--workdir={tmp_path}", "--config.train.batch_size=64"]
+    assert run("train", command) == 0
+    assert "train.batch_size=64 is given, train.learning_rate is not" in capsys.readouterr().out
+    assert run("train", [*command, "--config.train.learning_rate=1e-3"]) == 0
+    assert run("train", command[:2]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
 def test_what_is_cited_is_this_version():
     assert f"\nversion: {hrnet_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()

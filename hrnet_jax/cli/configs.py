@@ -40,6 +40,17 @@ def split_config(argv: list[str]) -> tuple[Any, list[str]]:
     return override(load_config(files[-1]), overrides), rest
 
 
+def note_batch_size(argv: list[str], config) -> str:
+    """What to know where a command line changes the batch size and not the learning rate."""
+    keys = {argument.split("=")[0] for argument in argv}
+    if "--config.train.batch_size" not in keys or "--config.train.learning_rate" in keys:
+        return ""
+    return (
+        f"note: train.batch_size={config.train.batch_size} is given, train.learning_rate is not "
+        f"and stays {config.train.learning_rate:g}: it may want another one (docs/pods.md)"
+    )
+
+
 def load_config(text: str):
     """Runs get_config() of a config file, with what follows a colon as its argument.
 

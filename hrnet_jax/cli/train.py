@@ -1,6 +1,6 @@
 """`hrnet-jax train`: train a network from a config."""
 
-from hrnet_jax.cli.configs import split_config
+from hrnet_jax.cli.configs import note_batch_size, split_config
 from hrnet_jax.cli.parser import Parser, join_processes, place
 from hrnet_jax.errors import HRNetError
 
@@ -43,6 +43,8 @@ def main(argv: list[str]) -> int:
     from hrnet_jax.tasks import train
     from hrnet_jax.training.logs import words
 
+    if (note := note_batch_size(argv, config)) and is_first_process():
+        print(note)
     best = train(config, arguments.workdir)
     if is_first_process():
         step = best.pop("step")

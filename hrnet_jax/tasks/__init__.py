@@ -64,6 +64,8 @@ def evaluate(
     box: str = "landmarks",
     box_jitter: float = 0.0,
     detector: str = "haar",
+    parts=None,
+    allow_import=(),
 ):
     """Scores a checkpoint on the data set of a config.
 
@@ -74,6 +76,7 @@ def evaluate(
       protocol: "checkpoint" or "config": whose crop and codec (or preprocessing) to use.
       output: a folder for metrics.json, per_image.csv and, of landmarks, annotations.csv and
         report.html; None writes nothing.
+      parts, allow_import: what the checkpoint is made of, and may import: as for `hrnet_jax.load`.
 
     Of landmarks only:
       flip_test: average with the mirrored image's heatmaps; None: as the protocol says.
@@ -113,4 +116,6 @@ def evaluate(
         box=box,
         box_jitter=box_jitter,
         detector=detector,
+        parts=parts,
+        allow_import=allow_import,
     )

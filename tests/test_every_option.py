@@ -262,7 +262,7 @@ COMMON = {"name": "common", "annotations": "face_landmarks_300w_train.csv"}
 ROWS = {
     "seed": Row(1, batches),
     "scheme": Row("cofw", batches, {"data.root": "{place}/cofw"}),
-    "model.name": Row(tiny.MODEL, start),
+    "model.name": Row(tiny.MODEL, program),
     "model.dtype": Row("bfloat16", program),
     "model.init": Row("kaiming", start),
     "model.remat": Row(True, program, {"model.name": tiny.MODEL}),
@@ -416,15 +416,8 @@ def test_a_changed_value_makes_a_difference(key, place, capsys):
             assert same(DEFAULTS[name], seen(row, place, capsys))
     changed = seen(row, place, capsys, {row.argument or key: row.value})
     assert not same(DEFAULTS[name], changed)
-    if isinstance(changed, str):
-        assert key in (
-            "model.dtype",
-            "model.remat",
-            "model.norm_momentum",
-            "train.accumulate",
-            "parallel.mode",
-            "data.loader",
-        ), changed  # a program's text, no error
+    # A text is a program, not an error; without TensorFlow "tfdata" says that it is not there.
+    assert not isinstance(changed, str) or row.see in (program, step, made_by), changed
 
 
 @pytest.mark.parametrize("key", flatten(plain(classification_config.default_config())))

@@ -4,18 +4,28 @@ import importlib
 
 from hrnet_jax.errors import HRNetError
 
+# The module of a task, and a table that its configs have and others have not.
 TASKS = {
-    "landmarks": "hrnet_jax.tasks.landmarks",
-    "classification": "hrnet_jax.tasks.classification",
+    "landmarks": ("hrnet_jax.tasks.landmarks", "protocol"),
+    "classification": ("hrnet_jax.tasks.classification", "preprocessing"),
 }
 
 
 def make_task(config, **given):
     """The `hrnet_jax.training.loop.Task` of a config; `given` as for `train`."""
+    module, _ = TASKS[task_of(config)]
+    return importlib.import_module(module).make_task(config, **given)
+
+
+def task_of(config) -> str:
+    """The name of a config's task, a key of `TASKS`; HRNetError if it is none, or not its own."""
     name = getattr(config, "task", "landmarks")
     if name not in TASKS:
         raise HRNetError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
-    return importlib.import_module(TASKS[name]).make_task(config, **given)
+    table = TASKS[name][1]
+    if not hasattr(config, table):
+        raise HRNetError(f"task = {name!r}: the config has no {table!r}: it is of another task")
+    return name
 
 
 def train(
@@ -97,14 +107,11 @@ def evaluate(
     """
     from hrnet_jax.tasks import evaluation
 
-    name = getattr(config, "task", "landmarks")
     score = {
         "landmarks": evaluation.evaluate_landmarks,
         "classification": evaluation.evaluate_classifier,
     }
-    if name not in score:
-        raise HRNetError(f"unknown task {name!r}: choose one of {', '.join(score)}")
-    return score[name](
+    return score[task_of(config)](
         config,
         checkpoint,
         split=split,

@@ -118,6 +118,8 @@ def test_momentum_is_the_models_own_unless_set(dataset, model, momentum):
     ("settings", "message"),
     [
         (["model.norm=grup"], "did you mean"),
+        (["model.name=None"], "unknown model 'None'"),
+        (["train.epochs=None"], "'None' is not of type int"),
         (["model.norm=group", "model.norm_momentum=0.9"], "model.norm_momentum is for batch"),
         (["model.norm={'name': 'group', 'groups': 2}"], "no setting 'groups'"),
         (["model.upsample=cubic"], "cubic"),

@@ -108,8 +108,13 @@ def override(config, overrides: list[str]):
                 make = _OWN.get(key, lambda text, config: {"name": text})
                 part[name] = ConfigDict(make(text, config)).lock()
             else:
-                value = _parse(text, part[name])
-                with part.ignore_type() if isinstance(value, ConfigDict) else nullcontext():
+                unset = text == "None" and _is_none_by_default(key)
+                value = None if unset else _parse(text, part[name])
+                with (
+                    part.ignore_type()
+                    if isinstance(value, ConfigDict | NoneType)
+                    else nullcontext()
+                ):
                     part[name] = value
         except (HRNetError, KeyError, TypeError, ValueError) as error:
             raise HRNetError(f"{arg}: {_one_line(error)}") from error
@@ -130,6 +135,13 @@ def _own_protocol(name, config):
 
 _OWN = {"protocol": _own_protocol, "protocol.codec": _own_codec}  # all settings of the named one
 _SAME = {"protocol.codec.name": "protocol.codec"}  # no codec has the settings of another
+
+
+def _is_none_by_default(key):
+    from hrnet_jax.config import default_config
+    from hrnet_jax.training.workdir import flatten
+
+    return flatten(default_config()).get(key, "") is None
 
 
 def _parse(text, old):

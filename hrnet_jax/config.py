@@ -20,6 +20,9 @@ _DEFAULTS = {
         "init": "official",  # or "kaiming"
         "remat": False,  # recompute residual blocks in the backward pass, to save memory
         "norm_momentum": 0.99,  # Flax's: 1 - PyTorch's
+        # What is left out of the network or put in, in order: "without_fusion(4)", or
+        # "package.module:function" from a network to a network (hrnet_jax.ablations).
+        "ablations": (),
         "init_backbone": "",  # an ImageNet (or face) checkpoint in a PyTorch format
     },
     # Crop geometry, codec and flip test (hrnet_jax.protocols.Protocol).
@@ -37,6 +40,7 @@ _DEFAULTS = {
         "train_count": 0,  # 0: every row; "synthetic": number of faces to render
         "valid_count": 0,
         "size": 0,  # "synthetic": side of the rendered pictures in pixels
+        "seed": 0,  # "synthetic": which faces are rendered
         # "threads", or "tfdata", which needs TensorFlow: the same batches; "auto": what is there.
         "loader": "auto",
         "skip_bad": False,  # True: another face takes the place of one whose image is damaged

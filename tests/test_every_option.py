@@ -230,6 +230,7 @@ ROWS = {
     "model.init": Row("kaiming", start),
     "model.remat": Row(True, program, {"model.name": tiny.MODEL}),
     "model.norm_momentum": Row(0.5, program),
+    "model.ablations": Row(("with_blocks(0)",), start, {"model.name": tiny.MODEL}),
     "model.init_backbone": Row("{place}/backbone.safetensors", start, {"model.name": tiny.MODEL}),
     "protocol.name": Row("float", batches, argument="protocol"),
     "protocol.codec.name": Row("msra", targets, argument="protocol.codec"),
@@ -263,6 +264,7 @@ ROWS = {
     "data.train_count": Row(5, batches),
     "data.valid_count": Row(3, validation),
     "data.size": Row(64, batches, RENDERED | {"data.source": "synthetic"}),
+    "data.seed": Row(1, batches, RENDERED | {"data.source": "synthetic"}),
     "data.loader": Row("tfdata", made_by),  # without TensorFlow: that it is not there
     "data.skip_bad": Row(True, batches, {"data.root": "{place}/damaged"}),
     "data.workers": Row(3, threads),

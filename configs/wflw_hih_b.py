@@ -24,7 +24,6 @@ def get_config(argument=""):
     config = ConfigDict(default_config())
     config.scheme = "wflw"
     config.model.name = "hih_b"
-    config.model.norm_momentum = 0.9
     config.protocol = ConfigDict(hih().to_dict())
     config.augment.update(dataclasses.asdict(RECIPES["hih"]))
     config.data.update(

@@ -17,12 +17,16 @@ _DEFAULTS = {
     "model": {
         "name": "hrnetv2_w18",
         "dtype": "float32",  # compute dtype; "bfloat16" keeps parameters and statistics in float32
-        "init": "official",  # or "kaiming"
+        # Parts as in `hrnet_jax.create_model`; None is what the name means.
+        "head": None,
+        "backbone": None,
+        "conv": None,
+        "norm": None,  # "batch", "group", "layer", "none", or of one's own
+        "norm_momentum": None,  # of batch normalisation, Flax's: 1 - PyTorch's
+        "init": None,  # "official" or "kaiming"
+        "upsample": None,  # how lower resolutions are brought up: "bilinear" or "nearest"
+        "ablations": (),  # texts that change the network: "without_fusion(4)" (hrnet_jax.ablations)
         "remat": False,  # recompute residual blocks in the backward pass, to save memory
-        "norm_momentum": 0.99,  # Flax's: 1 - PyTorch's
-        # What is left out of the network or put in, in order: "without_fusion(4)", or
-        # "package.module:function" from a network to a network (hrnet_jax.ablations).
-        "ablations": (),
         "init_backbone": "",  # an ImageNet (or face) checkpoint in a PyTorch format
     },
     # Crop geometry, codec and flip test (hrnet_jax.protocols.Protocol).

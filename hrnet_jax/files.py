@@ -16,7 +16,8 @@ from typing import IO, Any, cast
 
 from hrnet_jax.errors import HRNetError
 
-_BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
+# Addresses of buckets, and the library that opens them.
+BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
 _opened = set()  # schemes that were found to work
 
 
@@ -34,8 +35,8 @@ def as_path(place: str | os.PathLike) -> Path:
     scheme = _scheme(text)
     if not scheme:
         return Path(text)
-    if scheme not in _BUCKETS:
-        known = ", ".join(f"{name}://" for name in _BUCKETS)
+    if scheme not in BUCKETS:
+        known = ", ".join(f"{name}://" for name in BUCKETS)
         raise HRNetError(f"{text}: {scheme}:// cannot be opened: give a path here, or {known}")
     from etils import epath  # 50 ms that only buckets need
 
@@ -46,7 +47,7 @@ def as_path(place: str | os.PathLike) -> Path:
             path.exists()
         except Exception as error:  # of many types: each library raises its own
             raise HRNetError(
-                f"{text} cannot be opened ({describe_error(error)}): is {_BUCKETS[scheme]} "
+                f"{text} cannot be opened ({describe_error(error)}): is {BUCKETS[scheme]} "
                 "installed, and may this account read there?"
             ) from error
         _opened.add(scheme)
@@ -155,7 +156,7 @@ def _scheme(text):
     """The scheme of an address, "" of a path: one letter is a disk of Windows."""
     found = re.match("([A-Za-z][A-Za-z0-9+.-]+):/(/?)", text)
     # pathlib makes "gs:/bucket" of "gs://bucket": still no folder of this machine.
-    return found[1] if found and (found[2] or found[1] in _BUCKETS) else ""
+    return found[1] if found and (found[2] or found[1] in BUCKETS) else ""
 
 
 @contextlib.contextmanager

@@ -166,6 +166,7 @@ LOCAL = {
     "files.py": "tells them apart",
     "cli/configs.py": "a config is code, which Python imports",
     "cli/predict.py": "only takes names apart",
+    "cli/study.py": "a study is code, which Python imports",
     "data/prepare/source.py": "reads archives, which must be here",
     "images/__init__.py": "reads a file that is here after it asked",
     "inference/detector.py": "OpenCV's own cascades",

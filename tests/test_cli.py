@@ -176,7 +176,7 @@ def test_checkpoint_of_another_network(capsys, config_file, workdir, tmp_path):
         f"--checkpoint={workdir}",
         f"--output={tmp_path}",
         says=[
-            "holds {'name': 'plain', 'num_landmarks': 68}",
+            "holds {'name': 'plain', 'num_landmarks': 68",
             "asks for {'name': 'hrnetv2_w18'",
         ],
     )

@@ -217,3 +217,9 @@ def test_a_batch_size_alone_says_that_the_learning_rate_stays(tmp_path, monkeypa
 
 def test_what_is_cited_is_this_version():
     assert f"\nversion: {hrnet_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_public_names_are_there_without_being_imported():
+    for name in hrnet_jax.__all__:
+        assert getattr(hrnet_jax, name)
+    assert set(hrnet_jax.__all__) == {*hrnet_jax._EXPORTS, "__version__"}

@@ -27,7 +27,9 @@ def commands():
         for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.S | re.M):
             block = re.sub(r"\\\n|\n +(?=--)", " ", block)
             for script, rest in COMMAND.findall(block.replace("$JOB_COMPLETION_INDEX", "0")):
-                text = re.sub(r"(\s#\s.*|[\"']$)", "", rest)
+                text = re.sub(r"\s#\s.*", "", rest)
+                if text.count('"') % 2:  # the end of another program's --command="…"
+                    text = text.removesuffix('"')
                 if (script and script not in SCRIPTS) or "…" in text or re.search(r"\$[a-z]", text):
                     continue  # another program, or only a part of a command
                 yield page.name, ([SCRIPTS[script]] if script else []) + shlex.split(text)

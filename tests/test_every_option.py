@@ -22,12 +22,13 @@ from hrnet_jax.data import pipeline
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models.variants import VARIANTS
+from hrnet_jax.tasks import classification_config
 from hrnet_jax.tensors import write_safetensors
 from hrnet_jax.torch_weights.names import backbone_table
 from hrnet_jax.training import loop
 from hrnet_jax.training.state import create_state
 from hrnet_jax.training.workdir import flatten
-from tests import tiny
+from tests import test_classification, tiny
 from tests.seeded import seeded_array
 
 CONFIG = """
@@ -39,6 +40,16 @@ def get_config():
     config = tiny.get_config({root!r})
     with config.unlocked():
         config.protocol = ConfigDict(official("300w").to_dict() | {{"input_size": 32}})
+        config.train.update(epochs=2, schedule="step", milestones=(1,))
+    return config
+"""
+
+CLASSIFIER = """
+from tests import test_classification
+
+def get_config():
+    config = test_classification.get_config({root!r})
+    with config.unlocked():
         config.train.update(epochs=2, schedule="step", milestones=(1,))
     return config
 """
@@ -59,6 +70,11 @@ def place(tmp_path_factory):
     state = {e.name: seeded_array(e.name, e.shape, "a") for e in backbone_table(VARIANTS["tiny"])}
     write_safetensors(place / "backbone.safetensors", state, {"format": "pt"})
     (place / "config.py").write_text(CONFIG.format(root=str(place / "data")))
+    for name, seed in (("shapes", 0), ("other_shapes", 1)):
+        test_classification.write_pictures(place / name, train=4, valid=2, seed=seed)
+    labels = "\n".join(f"{c}/0.png {k}" for k, c in enumerate(test_classification.CLASSES))
+    (place / "shapes" / "labels.txt").write_text(labels)
+    (place / "classifier.py").write_text(CLASSIFIER.format(root=str(place / "shapes")))
     return place
 
 
@@ -162,6 +178,27 @@ def cache(task):
     return sorted(path.name for path in (PLACE[0]).glob("*.crops"))
 
 
+def pictures(task):
+    """A classifier's validation: the pictures' names and labels, and the batches they come in."""
+    evaluator, seen = task.evaluators[0], []
+
+    def classify(variables, images):
+        seen.append(np.asarray(images))
+        return jnp.ones((len(images), 3)), jnp.zeros((len(images), 3), jnp.int32)
+
+    accuracies = dataclasses.replace(evaluator, classify=classify)(None)
+    return seen, accuracies
+
+
+def class_loss(task):
+    return task.loss(jnp.eye(6, 3), batches(task)[0])[0]
+
+
+def other_loss(outputs, batch):
+    """A loss of the user's own."""
+    return jnp.sum(outputs) + jnp.sum(batch["label"]), {}
+
+
 def evaluators(task):
     return [evaluator.metrics for evaluator in task.evaluators], task.metric
 
@@ -225,12 +262,17 @@ COMMON = {"name": "common", "annotations": "face_landmarks_300w_train.csv"}
 ROWS = {
     "seed": Row(1, batches),
     "scheme": Row("cofw", batches, {"data.root": "{place}/cofw"}),
-    "model.name": Row(tiny.MODEL, start),
+    "model.name": Row(tiny.MODEL, program),
     "model.dtype": Row("bfloat16", program),
-    "model.init": Row("kaiming", start),
+    "model.init": Row("official", start),
     "model.remat": Row(True, program, {"model.name": tiny.MODEL}),
     "model.norm_momentum": Row(0.5, program),
-    "model.ablations": Row(("with_blocks(0)",), start, {"model.name": tiny.MODEL}),
+    "model.head": Row("tests.test_own_parts:Mean", start),
+    "model.backbone": Row("tests.test_own_parts:Stem", start),
+    "model.conv": Row("flax", program, {"model.name": tiny.MODEL}),
+    "model.norm": Row("group", start),
+    "model.upsample": Row("nearest", program, {"model.name": tiny.MODEL}),
+    "model.ablations": Row(("without_fusion(2)",), start, {"model.name": tiny.MODEL}),
     "model.init_backbone": Row("{place}/backbone.safetensors", start, {"model.name": tiny.MODEL}),
     "protocol.name": Row("float", batches, argument="protocol"),
     "protocol.codec.name": Row("msra", targets, argument="protocol.codec"),
@@ -298,11 +340,45 @@ ROWS = {
     "best": Row("common/nme", evaluators, {"evaluators": (COMMON,)}),
 }
 
+# Of a classifier; what the loop reads, which knows no task, has its rows above.
+CLASSIFIER_ROWS = {
+    "task": Row("landmarks", batches),
+    "seed": Row(1, batches),
+    "model.name": Row("hrnet_w18_small_v1_imagenet", program),
+    "model.num_classes": Row(5, batches),
+    "model.dtype": Row("bfloat16", program),
+    "model.remat": Row(True, program),
+    "preprocessing.input_size": Row(34, batches),
+    "preprocessing.resize": Row(48, pictures),
+    "preprocessing.interpolation": Row("bicubic", batches),
+    "augment.area": Row((0.2, 0.3), batches),
+    "augment.ratio": Row((0.3, 0.4), batches),
+    "augment.flip_probability": Row(1.0, batches),
+    "data.source": Row("tfds:of_mine", batches),
+    "data.root": Row("{place}/other_shapes", batches),
+    "data.train": Row("val", batches),
+    "data.valid": Row("train", pictures),
+    "data.valid_labels": Row("labels.txt", pictures),
+    "data.workers": Row(3, threads),
+    "train.batch_size": Row(4, batches),
+    "train.drop_last": Row(True, batches, {"train.batch_size": 5}),
+    "train.loss": Row("tests.test_every_option:other_loss", class_loss),
+    "train.momentum": Row(0.5, updates),
+    "train.nesterov": Row(False, updates),
+    "eval.batch_size": Row(4, pictures),
+    **{
+        key: row
+        for key, row in ROWS.items()
+        if key.startswith("train.") and row.see in (updates, calls) and key != "train.optimiser"
+    },
+    "train.optimiser": Row("lamb", updates, {"train.momentum": 0.0, "train.nesterov": False}),
+}
 
-def seen(row, place, capsys, **changed):
+
+def seen(row, place, capsys, changed=None, config="config.py"):
     """What is seen of the task that the command makes; or its error, or the batches'."""
-    arguments = [f"--config={place / 'config.py'}", f"--workdir={place / 'never'}"]
-    for key, value in {**row.given, **changed}.items():
+    arguments = [f"--config={place / config}", f"--workdir={place / 'never'}"]
+    for key, value in {**row.given, **(changed or {})}.items():
         arguments.append(f"--config.{key}={value}".replace("{place}", str(place)))
     made = []
 
@@ -345,18 +421,27 @@ def test_a_changed_value_makes_a_difference(key, place, capsys):
         DEFAULTS[name] = seen(row, place, capsys)
         if row.see not in (run, cache):  # looking twice sees the same
             assert same(DEFAULTS[name], seen(row, place, capsys))
-    changed = seen(row, place, capsys, **{row.argument or key: row.value})
+    changed = seen(row, place, capsys, {row.argument or key: row.value})
     assert not same(DEFAULTS[name], changed)
-    if isinstance(changed, str):
-        assert key in (
-            "model.dtype",
-            "model.remat",
-            "model.norm_momentum",
-            "train.accumulate",
-            "parallel.mode",
-            "data.loader",
-        ), changed  # a program's text, no error
+    # A text is a program, not an error; without TensorFlow "tfdata" says that it is not there.
+    assert not isinstance(changed, str) or row.see in (program, step, made_by), changed
+
+
+@pytest.mark.parametrize("key", flatten(plain(classification_config.default_config())))
+def test_a_changed_value_makes_a_difference_to_a_classifier(key, place, capsys):
+    if key not in CLASSIFIER_ROWS and ROWS[key].see in (run, step):
+        return  # the loop's
+    assert key in CLASSIFIER_ROWS, f"{key} is new: give it a row that shows what it does"
+    row, PLACE[:] = CLASSIFIER_ROWS[key], [place]
+    name = "classifier", row.see, str(row.given)
+    if name not in DEFAULTS:
+        DEFAULTS[name] = seen(row, place, capsys, config="classifier.py")
+    changed = seen(row, place, capsys, {key: row.value}, "classifier.py")
+    assert not same(DEFAULTS[name], changed)
+    refused = ("task", "model.num_classes", "data.source")  # where the data are of another kind
+    assert isinstance(changed, str) == (key in refused or row.see is program), changed
 
 
 def test_no_row_is_left_of_a_key_that_is_gone():
     assert set(ROWS) == set(flatten(plain(default_config())))
+    assert set(CLASSIFIER_ROWS) <= set(flatten(plain(classification_config.default_config())))

@@ -115,6 +115,7 @@ def add_arguments(parser: Parser) -> None:
         "(default: images, beside --truth)",
     )
     parser.add_argument("--output", type=place, required=True, help="folder for the results")
+    parser.add_allow_import()
     parser.add_processes()
 
 
@@ -170,6 +171,7 @@ def evaluate_checkpoint(config, arguments):
         box=arguments.box,
         box_jitter=arguments.box_jitter,
         detector=arguments.detector,
+        allow_import=arguments.allow_import,
     )
 
 

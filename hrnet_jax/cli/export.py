@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--terms", required=True, help="the terms of these data and weights")
     parser.add_argument("--command", required=True, help="the command that trained it")
+    parser.add_allow_import()
     arguments = parser.parse_args(argv)
     out = as_path(arguments.out)
     if out.suffix != ".safetensors":
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     from hrnet_jax.checkpoints import load, save_model
     from hrnet_jax.files import open_atomically
 
-    loaded = load(arguments.checkpoint)
+    loaded = load(arguments.checkpoint, allow_import=arguments.allow_import)
     metadata = loaded.metadata
     metadata["provenance"] |= {
         "data": arguments.data,

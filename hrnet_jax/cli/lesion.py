@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--count", type=int, default=0, help="faces to score (default: all)")
     config, rest = split_config(argv)
+    parser.add_allow_import()
     arguments = parser.parse_args(rest)
     if config is None:
         raise HRNetError("which --config=FILE? It names the faces to score")
@@ -56,18 +57,17 @@ def measure(config, arguments):
     from hrnet_jax.data.sources import describe_split, open_split
     from hrnet_jax.inspect import scores
     from hrnet_jax.inspect.lesions import parts_of
-    from hrnet_jax.protocols import Protocol, official
+    from hrnet_jax.protocols import official
     from hrnet_jax.schemes import get_scheme
 
-    loaded = load(arguments.checkpoint)
+    loaded = load(arguments.checkpoint, allow_import=arguments.allow_import)
     scheme = get_scheme(config.scheme)
     if loaded.metadata["model"].get("num_landmarks") != scheme.num_landmarks:
         raise HRNetError(
             f"{arguments.checkpoint} holds {loaded.metadata['model']}, which does not find the "
             f"{scheme.num_landmarks} landmarks of {scheme.name}"
         )
-    stored = loaded.metadata["protocol"]
-    protocol = Protocol.from_dict(stored) if stored else official(scheme.name)
+    protocol = loaded.protocol or official(scheme.name)
     parts = parts_of(loaded.model, arguments.groups)
     records, training = (open_split(config.data, scheme, split) for split in ("valid", "train"))
     records = records[: arguments.count] if arguments.count else records

@@ -21,6 +21,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise HRNetError(f"{message} (see {self.prog} --help)")
 
+    def add_allow_import(self):
+        """--allow-import, for checkpoints of networks with parts of one's own."""
+        self.add_argument(
+            "--allow-import",
+            action="append",
+            default=[],
+            metavar="PACKAGE",
+            help="a package that the checkpoint may import its parts from; may be repeated "
+            "(default: it imports nothing)",
+        )
+
     def add_processes(self):
         """The arguments of a job of several processes, for `join_processes`."""
         group = self.add_argument_group("several processes", "one job; see docs/pods.md")

@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
         metavar="FILE",
         help="of a classifier: the classes' names, one a line",
     )
+    parser.add_allow_import()
     arguments = parser.parse_args(argv)
     boxes = [_parse_box(text) for text in arguments.box] if arguments.box else None
     if boxes and len(arguments.images) > 1:
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
     # Made before the network is loaded, so that a wrong path is told at once.
     detector = make_detector(arguments.detector) if arguments.detector else None
     checkpoint = arguments.checkpoint or DEFAULT_MODEL
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, allow_import=arguments.allow_import)
     output = as_path(arguments.output)
     if "num_classes" in loaded.metadata["model"]:
         kind, entry_key, about, find = "classes", "classes", *_classifier(loaded, arguments)

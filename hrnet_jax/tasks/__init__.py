@@ -4,18 +4,28 @@ import importlib
 
 from hrnet_jax.errors import HRNetError
 
+# The module of a task, and a table that its configs have and others have not.
 TASKS = {
-    "landmarks": "hrnet_jax.tasks.landmarks",
-    "classification": "hrnet_jax.tasks.classification",
+    "landmarks": ("hrnet_jax.tasks.landmarks", "protocol"),
+    "classification": ("hrnet_jax.tasks.classification", "preprocessing"),
 }
 
 
 def make_task(config, **given):
     """The `hrnet_jax.training.loop.Task` of a config; `given` as for `train`."""
+    module, _ = TASKS[task_of(config)]
+    return importlib.import_module(module).make_task(config, **given)
+
+
+def task_of(config) -> str:
+    """The name of a config's task, a key of `TASKS`; HRNetError if it is none, or not its own."""
     name = getattr(config, "task", "landmarks")
     if name not in TASKS:
         raise HRNetError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
-    return importlib.import_module(TASKS[name]).make_task(config, **given)
+    table = TASKS[name][1]
+    if not hasattr(config, table):
+        raise HRNetError(f"task = {name!r}: the config has no {table!r}: it is of another task")
+    return name
 
 
 def train(
@@ -64,6 +74,8 @@ def evaluate(
     box: str = "landmarks",
     box_jitter: float = 0.0,
     detector: str = "haar",
+    parts=None,
+    allow_import=(),
 ):
     """Scores a checkpoint on the data set of a config.
 
@@ -74,6 +86,7 @@ def evaluate(
       protocol: "checkpoint" or "config": whose crop and codec (or preprocessing) to use.
       output: a folder for metrics.json, per_image.csv and, of landmarks, annotations.csv and
         report.html; None writes nothing.
+      parts, allow_import: what the checkpoint is made of, and may import: as for `hrnet_jax.load`.
 
     Of landmarks only:
       flip_test: average with the mirrored image's heatmaps; None: as the protocol says.
@@ -94,14 +107,11 @@ def evaluate(
     """
     from hrnet_jax.tasks import evaluation
 
-    name = getattr(config, "task", "landmarks")
     score = {
         "landmarks": evaluation.evaluate_landmarks,
         "classification": evaluation.evaluate_classifier,
     }
-    if name not in score:
-        raise HRNetError(f"unknown task {name!r}: choose one of {', '.join(score)}")
-    return score[name](
+    return score[task_of(config)](
         config,
         checkpoint,
         split=split,
@@ -113,4 +123,6 @@ def evaluate(
         box=box,
         box_jitter=box_jitter,
         detector=detector,
+        parts=parts,
+        allow_import=allow_import,
     )

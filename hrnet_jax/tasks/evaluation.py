@@ -26,9 +26,10 @@ from hrnet_jax.evaluation.scoring import Run, write_results
 from hrnet_jax.files import as_path
 from hrnet_jax.inference.detector import make_detector
 from hrnet_jax.inference.forward import make_classify, make_forward
+from hrnet_jax.models import describe_model, model_head, model_names
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.tasks.landmarks import describe_model
+from hrnet_jax.tasks.landmarks import build_model
 from hrnet_jax.tasks.settings import compute_dtype
 
 LANDMARKS_ONLY = {  # and what they are where nobody asks for anything
@@ -54,15 +55,18 @@ def evaluate_landmarks(
     box,
     box_jitter,
     detector,
+    parts,
+    allow_import,
 ) -> Run | None:
     """`hrnet_jax.evaluate` of a landmark network."""
     devices = Devices()
-    loaded = load(checkpoint, compute_dtype(config))
+    loaded = load(checkpoint, compute_dtype(config), parts=parts, allow_import=allow_import)
     scheme = get_scheme(config.scheme)
-    check_model(checkpoint, loaded.metadata["model"], describe_model(config, scheme))
+    check_model(checkpoint, loaded.metadata["model"], describe_model(build_model(config, scheme)))
     stored = loaded.metadata["protocol"] if protocol == "checkpoint" else None
     # A config's own texts may be imported, those of a file not.
-    protocol = Protocol.from_dict(stored or plain(config.protocol), allow=not stored)
+    allow = tuple(allow_import) if stored else True
+    protocol = Protocol.from_dict(stored or plain(config.protocol), allow=allow)
     if flip_test is not None:
         protocol = dataclasses.replace(protocol, flip_test=flip_test)
     records = with_boxes(
@@ -99,12 +103,14 @@ def evaluate_landmarks(
     return run
 
 
-def evaluate_classifier(config, checkpoint, *, split, protocol, output, **others) -> PictureRun:
+def evaluate_classifier(
+    config, checkpoint, *, split, protocol, output, parts, allow_import, **others
+) -> PictureRun:
     """`hrnet_jax.evaluate` of a classifier; `others` are about landmarks and must be unset."""
     if given := [key for key, value in others.items() if value != LANDMARKS_ONLY[key]]:
         options = " and ".join("--" + key.replace("_", "-") for key in given)
         raise HRNetError(f"{options}: for landmarks only; the config tells classes")
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, parts=parts, allow_import=allow_import)
     model = loaded.metadata["model"]
     wanted = {"name": config.model.name, "num_classes": config.model.num_classes}
     check_model(checkpoint, model, wanted, " and --config.model.num_classes")
@@ -136,9 +142,21 @@ def evaluate_classifier(config, checkpoint, *, split, protocol, output, **others
 
 
 def check_model(checkpoint, model: dict, wanted: dict, more: str = "") -> None:
-    """HRNetError unless a checkpoint's network is the one that the config asks for."""
+    """HRNetError unless a checkpoint's network is of the kind that the config asks for.
+
+    How it is initialised and normalised is the checkpoint's.
+    """
+    model, wanted = (_kind(description) for description in (model, wanted))
     if model != wanted:
         raise HRNetError(
             f"{checkpoint} holds {model}; the config asks for {wanted}: use its own config, or set "
             f"--config.model.name{more}"
         )
+
+
+def _kind(description):
+    """What of a network's description tells what it is for; its head where that is not its own."""
+    kind = {key: description.get(key) for key in ("name", "num_landmarks", "num_classes", "head")}
+    if kind["name"] in model_names() and kind["head"] == model_head(kind["name"]):
+        kind["head"] = None
+    return {key: value for key, value in kind.items() if value is not None}

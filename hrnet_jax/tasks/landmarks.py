@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 import hrnet_jax
+from hrnet_jax import models
 from hrnet_jax.ablations import ablate, carry
 from hrnet_jax.config import default_config, plain
 from hrnet_jax.data import pipeline
@@ -24,7 +25,6 @@ from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.models import model_head, normalise_images
-from hrnet_jax.models.layers import BatchNorm
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.protocols import STRIDE, Protocol
 from hrnet_jax.schemes import SCHEMES, Scheme, describe, get_scheme
@@ -35,6 +35,7 @@ from hrnet_jax.training.loop import Task
 from hrnet_jax.training.losses import get_loss
 from hrnet_jax.training.optimisers import create_optimiser
 
+PARTS = ("head", "backbone", "conv", "norm", "init", "upsample")  # of `config.model`
 METRIC = "nme"  # of the validation split, in percent
 
 
@@ -50,7 +51,6 @@ def make_task(config, *, model=None, loss=None, codec=None, optimiser=None, eval
     feed, made_by = open_feed(config, train_records, protocol, scheme, devices)
     optimise = functools.partial(create_optimiser, config.train, optimiser=optimiser)
     optimise(1000, 1000)  # a wrong setting is told before anything is made
-    described = describe_model(config, scheme, protocol)
     model = model or build_model(config, scheme, protocol)
     forward = make_forward(model, protocol, scheme)
     measure = functools.partial(NMEEvaluator, config, forward, protocol, scheme, devices)
@@ -73,7 +73,7 @@ def make_task(config, *, model=None, loss=None, codec=None, optimiser=None, eval
         evaluators=evaluators,
         metric=metric,
         start=functools.partial(initial_variables, config, model, protocol),
-        metadata=run_metadata(config, scheme, protocol, train_records, described, metric),
+        metadata=run_metadata(config, scheme, protocol, train_records, model, metric),
         about=(
             made_by,
             f"{len(train_records)} training and {len(valid_records)} validation faces; "
@@ -203,33 +203,27 @@ def open_feed(config, records, protocol: Protocol, scheme, devices: Devices):
     return HostFeed(batches, ahead, devices, config.train.steps_per_call), made_by
 
 
-def describe_model(config, scheme, protocol: Protocol | None = None) -> dict:
-    """The network of `config.model` as checkpoints name it: the codec tells which head it has."""
-    name = config.model.name
-    codec = (protocol or read_protocol(config)).codec
-    head = getattr(codec, "head", "heatmap")
-    if model_head(name) == "classification":
-        raise HRNetError(f"{name} tells classes, not landmarks: choose hrnetv2_* or hih_*")
-    description = {"name": name, "num_landmarks": scheme.num_landmarks}
-    if head != model_head(name):
-        description["head"] = head
-    if config.model.ablations:
-        description["ablations"] = list(config.model.ablations)
-    return description
-
-
 def build_model(config, scheme, protocol: Protocol | None = None):
-    """The network of `config.model` with the scheme's number of landmarks."""
-    description = describe_model(config, scheme, protocol)
-    ablations = description.pop("ablations", ())
-    network = hrnet_jax.create_model(
-        **description,
-        dtype=settings.compute_dtype(config),
-        norm=functools.partial(BatchNorm, momentum=config.model.norm_momentum),
-        init=config.model.init,
-        remat=config.model.remat,
-    )
-    return ablate(network, *ablations)
+    """The network of `config.model` with the scheme's number of landmarks.
+
+    The codec tells which head it has, unless `config.model.head` does.
+    """
+    given = plain(config)["model"]
+    name, codec = given["name"], (protocol or read_protocol(config)).codec
+    description = {key: given[key] for key in PARTS if given[key] is not None}
+    description |= {"name": name, "num_landmarks": scheme.num_landmarks}
+    if "backbone" not in description:
+        if model_head(name) == "classification":
+            raise HRNetError(f"{name} tells classes, not landmarks: choose hrnetv2_* or hih_*")
+        if (head := getattr(codec, "head", "heatmap")) != model_head(name):
+            description.setdefault("head", head)
+    if given["norm_momentum"] is not None:
+        if given["norm"] not in (None, "batch"):
+            raise HRNetError("model.norm_momentum is for batch normalisation: set model.norm=batch")
+        description["norm"] = {"name": "batch", "momentum": given["norm_momentum"]}
+    dtype = settings.compute_dtype(config)
+    model = models.build_model(description, dtype=dtype, remat=given["remat"])
+    return ablate(model, *given["ablations"])
 
 
 def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:
@@ -241,7 +235,7 @@ def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:
     variables = model.init(jax.random.key(config.seed), jnp.zeros(size))
     source = config.model.init_backbone
     if not source:
-        return variables, f"fresh parameters ({config.model.init} initialisation)"
+        return variables, "fresh parameters"
     if not config.model.name.startswith("hrnetv2_"):
         raise HRNetError(f"model.init_backbone is for hrnetv2_*, not {config.model.name}")
     variant = get_variant(config.model.name.removeprefix("hrnetv2_"))
@@ -257,11 +251,11 @@ def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:
     return carried.variables, origin
 
 
-def run_metadata(config, scheme, protocol: Protocol, records, model: dict, metric=METRIC) -> dict:
+def run_metadata(config, scheme, protocol: Protocol, records, model, metric=METRIC) -> dict:
     """What `hrnet_jax.load` tells about a checkpoint of this run."""
     return {
         "format": 1,
-        "model": model,
+        "model": models.describe_model(model),
         "scheme": scheme.name if scheme.name in SCHEMES else describe(scheme),
         "protocol": protocol.to_dict(),
         "provenance": {

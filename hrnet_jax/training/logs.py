@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from hrnet_jax.devices import is_first_process
-from hrnet_jax.files import Appended, as_path
+from hrnet_jax.files import BUCKETS, Appended, as_path
 
 LOG = "log.jsonl"
 TITLES = {"nme": "NME", "top1_error": "top-1 error"}  # of metrics that are percentages
@@ -40,8 +40,8 @@ class Logs:
         path = as_path(workdir) / LOG
         kept = [line for line in _lines(path) if line["step"] <= start_step]
         self._file = Appended(path, "".join(json.dumps(line) + "\n" for line in kept))
-        register_writer_factory("gs", _BucketEvents)
-        register_writer_factory("s3", _BucketEvents)
+        for scheme in BUCKETS:
+            register_writer_factory(scheme, _BucketEvents)
         self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=start_step + 1)
         self._bar = tqdm(
             total=total_steps,

@@ -54,7 +54,7 @@ class Training:
     def __init__(self, config):
         self.config, self.devices = config, Devices()
         self.scheme = get_scheme(config.scheme)
-        self.protocol = Protocol.from_dict(plain(config.protocol))
+        self.protocol = Protocol.from_dict(plain(config.protocol), allow=True)
         self.faces = (
             open_split(config.data, self.scheme, "train"),
             self.protocol,

@@ -62,7 +62,10 @@ class Measured:
 
     def __init__(self, config, variables):
         devices, per_call = Devices(), config.train.steps_per_call
-        scheme, protocol = get_scheme(config.scheme), Protocol.from_dict(plain(config.protocol))
+        scheme, protocol = (
+            get_scheme(config.scheme),
+            Protocol.from_dict(plain(config.protocol), allow=True),
+        )
         optimiser = create_optimiser(config.train, 1000, 1000 * config.train.epochs)
         batch = random_batch(config.train.batch_size, protocol.input_size, scheme.num_landmarks)
         feed = HostFeed(Repeated(batch, per_call), in_turn, devices, per_call)
@@ -87,7 +90,10 @@ class Measured:
 
 def measure(config, rows: list[str], repeats: int) -> list[dict]:
     """A table row for each of `rows`, the first of which the others are compared with."""
-    scheme, protocol = get_scheme(config.scheme), Protocol.from_dict(plain(config.protocol))
+    scheme, protocol = (
+        get_scheme(config.scheme),
+        Protocol.from_dict(plain(config.protocol), allow=True),
+    )
     model = build_model(config, scheme, protocol)
     variables = jax.device_get(model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
     changes = {row: [f"--config.{ROWS[row]}"] if ROWS[row] else [] for row in rows}

@@ -172,7 +172,7 @@ def check_numbers(config) -> None:
 
 def read_protocol(config, codec=None) -> Protocol:
     """That of `config.protocol`; with an object `codec` in the place of its own."""
-    protocol = Protocol.from_dict(plain(config.protocol))
+    protocol = Protocol.from_dict(plain(config.protocol), allow=True)
     return dataclasses.replace(protocol, codec=codec) if codec is not None else protocol
 
 

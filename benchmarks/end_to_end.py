@@ -56,7 +56,7 @@ class Training:
         self.scheme = get_scheme(config.scheme)
         self.protocol = Protocol.from_dict(plain(config.protocol), allow=True)
         self.faces = (
-            open_split(config.data, self.scheme, "train", config.seed),
+            open_split(config.data, self.scheme, "train"),
             self.protocol,
             Augmentation(**plain(config.augment)),
             self.scheme.flip_permutation,

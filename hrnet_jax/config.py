@@ -44,6 +44,7 @@ _DEFAULTS = {
         "train_count": 0,  # 0: every row; "synthetic": number of faces to render
         "valid_count": 0,
         "size": 0,  # "synthetic": side of the rendered pictures in pixels
+        "seed": 0,  # "synthetic": which faces are rendered
         # "threads", or "tfdata", which needs TensorFlow: the same batches; "auto": what is there.
         "loader": "auto",
         "skip_bad": False,  # True: another face takes the place of one whose image is damaged

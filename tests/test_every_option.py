@@ -306,6 +306,7 @@ ROWS = {
     "data.train_count": Row(5, batches),
     "data.valid_count": Row(3, validation),
     "data.size": Row(64, batches, RENDERED | {"data.source": "synthetic"}),
+    "data.seed": Row(1, batches, RENDERED | {"data.source": "synthetic"}),
     "data.loader": Row("tfdata", made_by),  # without TensorFlow: that it is not there
     "data.skip_bad": Row(True, batches, {"data.root": "{place}/damaged"}),
     "data.workers": Row(3, threads),

@@ -15,6 +15,7 @@ COMMANDS = {
     "convert": "convert PyTorch weights to a checkpoint and back",
     "weights": "list the published checkpoints, or download one",
     "predict": "find landmarks in pictures and draw them; with a classifier, name what they show",
+    "study": "plan, run and report an ablation study",
     "lesion": "silence each part of a trained network and draw what it is worth",
     "export": "write a checkpoint as one small file with a model card",
     "demo": "train, evaluate and draw on rendered faces: no download",

@@ -59,7 +59,7 @@ def draw_sheet(config, count: int, step: int, columns: int, cell: int):
 
     scheme = get_scheme(config.scheme)
     batches = TrainBatches(
-        open_split(config.data, scheme, "train", config.seed),
+        open_split(config.data, scheme, "train"),
         Protocol.from_dict(plain(config.protocol), allow=True),
         Augmentation(**plain(config.augment)),
         scheme.flip_permutation,

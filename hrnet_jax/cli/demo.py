@@ -55,7 +55,7 @@ def run(config, workdir: Path) -> None:
     ]
     write_image(workdir / "faces.png", contact_sheet(drawn, columns=4))
 
-    train_faces = open_split(config.data, run.scheme, "train", config.seed)
+    train_faces = open_split(config.data, run.scheme, "train")
     baseline = mean_shape_nme(train_faces, faces, run.scheme)
     rows = [
         ["mean shape in the landmark box", f"{baseline:.2f}"],

@@ -69,9 +69,7 @@ def measure(config, arguments):
         )
     protocol = loaded.protocol or official(scheme.name)
     parts = parts_of(loaded.model, arguments.groups)
-    records, training = (
-        open_split(config.data, scheme, split, config.seed) for split in ("valid", "train")
-    )
+    records, training = (open_split(config.data, scheme, split) for split in ("valid", "train"))
     records = records[: arguments.count] if arguments.count else records
     made = scores.measure(
         loaded.model,

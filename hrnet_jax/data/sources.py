@@ -1,5 +1,6 @@
 """From `config.data` to the annotated faces of a split."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hrnet_jax.schemes import Scheme
 SPLITS = ("train", "valid")
 
 
-def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
+def open_split(data, scheme: Scheme, split: str) -> Records:
     """The faces of `split` ("train" or "valid") that `config.data` describes.
 
     "csv": an annotation file in the official columns, its images under `root`/`images`, its
@@ -40,7 +41,8 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
                 f"data.{split}_count = {count} and data.size = {data.size}: synthetic faces need "
                 "how many to render (1 at least) and how large (32 pixels at least)"
             )
-        return render_split(count, len(SPLITS) * seed + SPLITS.index(split), data.size, split)
+        seed = len(SPLITS) * data.seed + SPLITS.index(split)
+        return render_split(count, seed, data.size, split)
     raise HRNetError(f"unknown data.source {data.source!r}: choose csv, device or synthetic")
 
 
@@ -52,8 +54,12 @@ def open_annotations(file: str, root, images: str, scheme: Scheme) -> Records:
     return read_attributes(path, records)
 
 
+@functools.lru_cache(maxsize=2)
 def render_split(count: int, seed: int, size: int, name: str) -> Records:
-    """Renders `count` synthetic faces of `size` pixels; each depends on (seed, its number) only."""
+    """Renders `count` synthetic faces of `size` pixels; each depends on (seed, its number) only.
+
+    The last two splits are kept: runs of one process share them.
+    """
     faces = SyntheticFaces(count, seed, size)
     with ThreadPoolExecutor() as pool:  # OpenCV draws outside Python's lock
         pictures, points = zip(*pool.map(faces.__getitem__, range(count)), strict=True)

@@ -16,7 +16,7 @@ from hrnet_jax.training.logs import LOG
 RECORD = "run.json"
 TRAINING = "train"  # a run's workdir, as of `hrnet-jax train`
 EVALUATION = "eval"  # what `hrnet-jax evaluate` writes
-COSTS = ("parameters", "gmacs", "step_ms", "memory_mib")
+COSTS = ("parameters", "gmacs", "step_ms")
 
 
 def read_record(workdir: Path, run: Run) -> dict:

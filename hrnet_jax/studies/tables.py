@@ -24,7 +24,6 @@ COST_COLUMNS = {
     "parameters": ("parameters, M", 1e-6, 2),
     "gmacs": ("GMACs", 1, 3),
     "step_ms": ("ms a step", 1, 0),
-    "memory_mib": ("memory, MiB", 1, 0),
 }
 
 

@@ -70,7 +70,7 @@ def evaluate_landmarks(
     if flip_test is not None:
         protocol = dataclasses.replace(protocol, flip_test=flip_test)
     records = with_boxes(
-        open_split(config.data, scheme, split, config.seed),
+        open_split(config.data, scheme, split),
         box,
         box_jitter,
         config.seed,

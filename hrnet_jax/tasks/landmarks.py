@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import hrnet_jax
 from hrnet_jax import models
-from hrnet_jax.ablations import ablate
+from hrnet_jax.ablations import ablate, carry
 from hrnet_jax.config import default_config, plain
 from hrnet_jax.data import pipeline
 from hrnet_jax.data.device import DeviceBatches
@@ -46,8 +46,8 @@ def make_task(config, *, model=None, loss=None, codec=None, optimiser=None, eval
     protocol = read_protocol(config, codec)
     loss = loss or get_loss(plain(config)["train"]["loss"], protocol.codec)
     devices = Devices()
-    train_records = open_split(config.data, scheme, "train", config.seed)
-    valid_records = open_split(config.data, scheme, "valid", config.seed)
+    train_records = open_split(config.data, scheme, "train")
+    valid_records = open_split(config.data, scheme, "valid")
     feed, made_by = open_feed(config, train_records, protocol, scheme, devices)
     optimise = functools.partial(create_optimiser, config.train, optimiser=optimiser)
     optimise(1000, 1000)  # a wrong setting is told before anything is made
@@ -240,14 +240,15 @@ def initial_variables(config, model, protocol: Protocol) -> tuple[dict, str]:
         raise HRNetError(f"model.init_backbone is for hrnetv2_*, not {config.model.name}")
     variant = get_variant(config.model.name.removeprefix("hrnetv2_"))
     loaded, report = load_backbone(source, variant)
-    for part in ("params", "batch_stats"):
-        variables[part]["backbone"] = jax.tree.map(
-            lambda new, old: jnp.asarray(new, old.dtype),
-            loaded[part]["backbone"],
-            variables[part]["backbone"],
-        )
-    used, ignored = report["used"], report["ignored"]
-    return variables, f"backbone of {source}: {used} tensors used, {ignored} ignored; head fresh"
+    loaded = {part: {"backbone": loaded[part]["backbone"]} for part in ("params", "batch_stats")}
+    carried = carry(loaded, variables)
+    used, ignored = report["used"] - len(carried.dropped), report["ignored"]
+    origin = f"backbone of {source}: {used} tensors used, {ignored} ignored; head fresh"
+    fresh = [path for path in carried.fresh if "/backbone/" in path]
+    for what, paths in (("not in this network", carried.dropped), ("fresh", fresh)):
+        if paths:
+            origin += f"; {len(paths)} {what}: {', '.join(paths[:3])}{', …' * (len(paths) > 3)}"
+    return carried.variables, origin
 
 
 def run_metadata(config, scheme, protocol: Protocol, records, model, metric=METRIC) -> dict:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -20,20 +19,21 @@ def words(metric: str, value: float) -> tuple[str, str]:
     return metric, f"{value:.4g}"
 
 
-def open_logs(workdir: Path, start_step: int, total_steps: int, loggers: Sequence = ()):
+def open_logs(workdir, start_step: int, total_steps: int, loggers: Sequence = (), show=True):
     """`Logs` in the first process of a job, `NoLogs` in the others."""
     first = is_first_process()
-    return Logs(workdir, start_step, total_steps, loggers) if first else NoLogs()
+    return Logs(workdir, start_step, total_steps, loggers, show) if first else NoLogs()
 
 
 class Logs:
     """Writes WORKDIR/log.jsonl (one object a line) and WORKDIR/tensorboard.
 
     A run that goes on from `start_step` drops what a killed one had logged past it. `loggers` are
-    the user's own: each has `write(step, **values)` and `close()` (W&B, MLflow, say).
+    the user's own: each has `write(step, **values)` and `close()` (W&B, MLflow, say). Without
+    `show` there is no progress bar, and nothing is said.
     """
 
-    def __init__(self, workdir: Path, start_step: int, total_steps: int, loggers: Sequence = ()):
+    def __init__(self, workdir, start_step, total_steps, loggers: Sequence = (), show=True):
         from tensorboardX import SummaryWriter
         from tensorboardX.record_writer import register_writer_factory
 
@@ -49,6 +49,7 @@ class Logs:
             unit="step",
             dynamic_ncols=True,
             mininterval=1.0,
+            disable=not show,
             bar_format="{percentage:3.0f}% |{bar:20}| {desc} [{elapsed}, {remaining} left]",
         )
         self._shown = {}
@@ -71,7 +72,8 @@ class Logs:
 
     def say(self, line: str) -> None:
         """Prints a line above the progress bar."""
-        self._bar.write(line)
+        if not self._bar.disable:
+            self._bar.write(line)
 
     def close(self):
         self._bar.close()

@@ -43,6 +43,8 @@ class Task:
       metadata: what `hrnet_jax.load` tells about a checkpoint of this run.
       about: lines to print before the first step.
       loggers: further logs (`hrnet_jax.training.logs`).
+      program: of `compile_steps`, of a task that differs in its seed and host feed alone: a run
+        that is given one need not compile. None: made when it is needed.
     """
 
     config: Any
@@ -59,14 +61,16 @@ class Task:
     metadata: dict
     about: Sequence[str] = ()
     loggers: Sequence = ()
+    program: Callable | None = None
 
 
-def train(task: Task, workdir) -> dict:
+def train(task: Task, workdir, show: bool = True) -> dict:
     """Trains, evaluates and checkpoints in `workdir`; goes on where an earlier run there stopped.
 
     Args:
       task: what to train; `hrnet_jax.train` makes it from a config.
       workdir: a folder, made if needed. HRNetError if it belongs to another config.
+      show: False writes the logs and shows nothing.
 
     Returns:
       {"step", task.metric} of the best checkpoint; the metric is None without an evaluation.
@@ -79,11 +83,9 @@ def train(task: Task, workdir) -> dict:
         raise TypeError("training.loop.train takes a Task: hrnet_jax.train takes a config")
     workdir, settings = as_path(workdir), task.config.train
     feed, devices = task.feed, Devices()
-    steps_per_epoch = feed.steps_per_epoch
-    total_steps = settings.epochs * steps_per_epoch
-    total_steps = min(total_steps, settings.max_steps or total_steps)
+    steps_per_epoch, total_steps = feed.steps_per_epoch, count_steps(task)
     optimiser = task.optimiser(steps_per_epoch, total_steps)
-    train_steps = compile_steps(task, optimiser, devices)
+    train_steps = task.program or compile_steps(task, optimiser, devices)
     seed = np.uint32(task.config.seed)
 
     with contextlib.ExitStack() as closing:
@@ -97,7 +99,7 @@ def train(task: Task, workdir) -> dict:
         state, origin = first_state(task, optimiser, devices, checkpoints)
         first_step = int(state.step)
         best = checkpoints.best()
-        logs = open_logs(workdir, first_step, total_steps, task.loggers)
+        logs = open_logs(workdir, first_step, total_steps, task.loggers, show)
         closing.callback(logs.close)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         logs.say(f"{task.config.model.name}: {count:,} parameters; {origin}")
@@ -154,6 +156,12 @@ def train(task: Task, workdir) -> dict:
             if stop:
                 raise Stopped(stop, f"saved step {step} of {total_steps} in {workdir}")
     return dict(zip(("step", task.metric), best or (step, None), strict=True))
+
+
+def count_steps(task: Task) -> int:
+    """How many training steps the whole run has."""
+    steps = task.config.train.epochs * task.feed.steps_per_epoch
+    return min(steps, task.config.train.max_steps or steps)
 
 
 def compile_steps(task: Task, optimiser, devices: Devices) -> Callable:

@@ -110,11 +110,8 @@ def override(config, overrides: list[str]):
             else:
                 unset = text == "None" and _is_none_by_default(key)
                 value = None if unset else _parse(text, part[name])
-                with (
-                    part.ignore_type()
-                    if isinstance(value, ConfigDict | NoneType)
-                    else nullcontext()
-                ):
+                other_type = value is None or isinstance(value, ConfigDict)
+                with part.ignore_type() if other_type else nullcontext():
                     part[name] = value
         except (HRNetError, KeyError, TypeError, ValueError) as error:
             raise HRNetError(f"{arg}: {_one_line(error)}") from error

@@ -1,9 +1,10 @@
 """Losses by name: `loss(outputs, batch) -> (scalar, metrics)`.
 
 `outputs` are the network's. `batch` is what the training step's `prepare` made: of landmarks
-`targets` (those of the codec), `points` float32 (N, L, 2) in heatmap pixels, `weights` float32
-(N, L), 0 where a landmark is not annotated, and `center` (N, 2) and `side` (N,) of the face's box
-in image pixels; of classification `label` int32 (N,). `metrics` are further scalars for the log.
+`targets` (those of the codec), `points` float32 (N, L, 2) in heatmap cells, `weights` float32
+(N, L), 0 where a landmark is not annotated, and `input` (N, S, S, 3), the normalised crops; of
+classification `label` int32 (N,). The box of a face is the same in every crop: centred, and
+S / 4 / padding cells wide. `metrics` are further scalars for the log.
 """
 
 import jax

@@ -237,11 +237,16 @@ HELP = [(c,) for c in cli.COMMANDS if c != "data"] + [("data", c) for c in data.
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
 def test_help_names_only_what_an_installed_package_has(command, capsys):
-    """A wheel has neither train.py nor configs/: commands are `hrnet-jax …`, configs go by name."""
+    """A wheel has neither train.py nor configs/: commands are `hrnet-jax …`, configs go by name.
+
+    A study is a file of the user's own, `fusion.py` say.
+    """
     with pytest.raises(SystemExit):
         cli.main([*command, "--help"])
     text = capsys.readouterr().out
-    assert not re.search(r"\w+\.py\b(?! classifier)|configs/", text.replace("config.py", ""))
+    assert not re.search(
+        r"\w+\.py\b(?! classifier)|configs/", re.sub(r"(config|fusion)\.py", "", text)
+    )
     for name in re.findall(r"--config=(\w+)", text):
         assert name in configs.shipped_configs() or name == "FILE"
     for name in re.findall(r"hrnet-jax (\w+)", text):

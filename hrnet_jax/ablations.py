@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -49,7 +50,7 @@ class Ablation:
         return self.text
 
 
-def _ablation(make):
+def _ablation(make: Callable[..., Callable]) -> Callable[..., Ablation]:
     """Of a function that checks its arguments and returns the change: one that makes `Ablation`."""
 
     @functools.wraps(make)
@@ -67,7 +68,7 @@ def _literal(value):
 
 
 @_ablation
-def without_fusion(stage: int | tuple[int, ...], edges=None) -> Ablation:
+def without_fusion(stage: int | tuple[int, ...], edges=None) -> Callable:
     """Leaves edges of the fusion out, in every module of a stage: the branch itself always stays.
 
     The same as zeroing the scale and bias of an edge's last normalisation.
@@ -102,7 +103,7 @@ def without_fusion(stage: int | tuple[int, ...], edges=None) -> Ablation:
 
 
 @_ablation
-def without_branch(k: int) -> Ablation:
+def without_branch(k: int) -> Callable:
     """Leaves branch k (1, 2 or 3; 3 has the lowest resolution) out, with its edges.
 
     What is left of a branch above a kept one are the convolutions that lead to that one.
@@ -124,14 +125,14 @@ def without_branch(k: int) -> Ablation:
 
 
 @_ablation
-def with_blocks(n: int) -> Ablation:
+def with_blocks(n: int) -> Callable:
     """n residual blocks on each branch of a module (4 in the regular networks)."""
     _require(_is_count(n, 0), f"{n!r} blocks: give a number from 0 up")
     return functools.partial(_with_variant, what="with_blocks", blocks=n)
 
 
 @_ablation
-def with_modules(stage2: int, stage3: int, stage4: int) -> Ablation:
+def with_modules(stage2: int, stage3: int, stage4: int) -> Callable:
     """So many exchange modules in the three stages (1, 4 and 3 in the regular networks)."""
     modules = (stage2, stage3, stage4)
     _require(all(_is_count(n, 0) for n in modules), f"modules {modules}: give numbers from 0 up")
@@ -139,7 +140,7 @@ def with_modules(stage2: int, stage3: int, stage4: int) -> Ablation:
 
 
 @_ablation
-def with_norm(norm, **arguments) -> Ablation:
+def with_norm(norm, **arguments) -> Callable:
     """Another normalisation throughout, head included.
 
     Args:
@@ -162,7 +163,7 @@ def with_norm(norm, **arguments) -> Ablation:
 
 
 @_ablation
-def with_upsample(upsample) -> Ablation:
+def with_upsample(upsample) -> Callable:
     """How the fusion brings lower resolutions up: "bilinear", "nearest", "aligned", or a function.
 
     The function takes (N, h, w, C) and a size (height, width); also "package.module:Name".
@@ -177,7 +178,7 @@ def with_upsample(upsample) -> Ablation:
 
 
 @_ablation
-def with_head(head) -> Ablation:
+def with_head(head) -> Callable:
     """Another head (a key of `hrnet_jax.models.HEADS`, or one's own), for the same landmarks."""
     made = parts.resolve(head, "head", HEADS)
 
@@ -196,7 +197,7 @@ def with_head(head) -> Ablation:
 
 
 @_ablation
-def shared_fusion() -> Ablation:
+def shared_fusion() -> Callable:
     """One set of fusion parameters for all modules of a stage, those of its first module.
 
     Running statistics stay each module's own: it sees other features.
@@ -215,7 +216,7 @@ def shared_fusion() -> Ablation:
 
 
 @_ablation
-def frozen(path: str) -> Ablation:
+def frozen(path: str) -> Callable:
     """Keeps the parameters whose path starts so ("backbone", "backbone/stage4_0") as they are.
 
     Their gradients are zero, and their batch normalisations use the running statistics, also in
@@ -262,7 +263,7 @@ def parse(text: str, allow: parts.Allow = True) -> Callable:
         return Ablation(text, made)
     try:
         args = [ast.literal_eval(value) for value in call.args]
-        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        kwargs = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise HRNetError(f"{label}: its arguments have to be numbers, texts or tuples") from error
     try:
@@ -326,7 +327,8 @@ def carry(source: Mapping, variables: Mapping) -> Carried:
 
     By path and shape: weights of the whole network load into an ablated one.
     """
-    old, new = (flatten_dict(dict(tree), sep="/") for tree in (source, variables))
+    old: dict[str, Any] = flatten_dict(dict(source), sep="/")
+    new: dict[str, Any] = flatten_dict(dict(variables), sep="/")
     fits = {n for n, leaf in new.items() if n in old and jnp.shape(old[n]) == jnp.shape(leaf)}
     made = {n: jnp.asarray(old[n], leaf.dtype) if n in fits else leaf for n, leaf in new.items()}
     return Carried(
@@ -367,7 +369,7 @@ class RuledNetwork(Network):
 
 def _seen_parameters(shared, frozen, collections):
     """The parameters as the modules see them."""
-    flat = flatten_dict(collections.get("params", {}))
+    flat: dict[tuple, Any] = flatten_dict(collections.get("params", {}))
     for user, owner in shared:
         for path, leaf in list(flat.items()):
             if path[:2] == ("backbone", owner) and path[2].startswith("fuse"):

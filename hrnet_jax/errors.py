@@ -1,5 +1,7 @@
 """The exceptions a user meets."""
 
+import signal
+
 _LONGEST = 2000  # characters of a message
 
 
@@ -15,10 +17,15 @@ class HRNetError(Exception):
 
 
 class Stopped(Exception):
-    """SIGTERM ended a training run, which is saved: the same command goes on with it.
+    """A signal ended a training run, which is saved: the same command goes on with it.
 
-    The command line prints it and exits with status 143, as a process that SIGTERM ended.
+    The command line prints it and exits with the status of a process that the signal ended: 143 for
+    SIGTERM, 130 for SIGINT.
     """
+
+    def __init__(self, name: str, saved: str):
+        super().__init__(f"{name}: {saved}")
+        self.status = 128 + signal.Signals[name]
 
 
 def printable(message) -> str:

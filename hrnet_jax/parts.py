@@ -117,7 +117,7 @@ def bind(spec, kind: str, table: Mapping[str, Any], *, allow: Allow = True):
     return functools.partial(part, **arguments)
 
 
-def build(spec, kind: str, table: Mapping[str, Any], *, allow: Allow = True, **given):
+def build(spec, kind: str, table: Mapping[str, Any], *, allow: Allow = True, **given) -> Any:
     """Makes the part of `spec`: calls it with the arguments beside it and with `given`.
 
     An object that is neither text, table, class nor `functools.partial` of one is there already and

@@ -23,7 +23,7 @@ from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.images.augment import RECIPES, Augmentation, Draw
 from hrnet_jax.protocols import float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.training.loop import train
+from hrnet_jax.tasks import train
 from hrnet_jax.training.parallel import Preemption
 from tests import tiny
 
@@ -315,7 +315,7 @@ def test_training_stops_and_goes_on_without_its_pictures(tmp_path, monkeypatch):
     config.data.update(source="device", cache=str(tmp_path / "crops.safetensors"))
     config.train.update(epochs=2, steps_per_call=3)
     with monkeypatch.context() as patch:
-        patch.setattr(Preemption, "requested", lambda self: True)
+        patch.setattr(Preemption, "requested", lambda self: "SIGTERM")
         with pytest.raises(Stopped, match="saved step 3 of 6"):
             train(config, workdir)
     for picture in (root / "images").glob("train*"):

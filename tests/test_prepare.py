@@ -322,3 +322,22 @@ def test_wflw_mini_goes_through_prepare(shared, tmp_path):
         for name in set(again.names):
             copy, original = again.root / name, source / "WFLW_images" / name
             assert copy.read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize("bad", ["x", "", "-1", "nan"])
+def test_skip_bad_leaves_out_a_bad_row_of_an_official_csv(tmp_path, capsys, bad):
+    source = tmp_path / "source"
+    names = [f"{i}.jpg" for i in range(3)]
+    path = data_trees.official_csv(source / "face_landmarks_aflw_train.csv", names, 19, 50)
+    for name in names:
+        data_trees.picture(source / name)
+    lines = path.read_text().splitlines()
+    name, _, rest = lines[2].split(",", 2)
+    path.write_text("\n".join([*lines[:2], f"{name},{bad},{rest}", *lines[3:]]))
+    command = ["data", "prepare", "aflw", f"--source={source}", f"--output={tmp_path / 'out'}"]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert "face_landmarks_aflw_train.csv, line 3" in error and error.count("\n") == 1
+    assert cli.main([*command, "--skip-bad"]) == 0
+    assert "left out 1" in capsys.readouterr().out
+    assert opened(tmp_path / "out", "face_landmarks_aflw_train").names == ("0.jpg", "2.jpg")

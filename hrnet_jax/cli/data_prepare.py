@@ -2,7 +2,7 @@
 
 import argparse
 
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 
 EPILOG = """\
 examples:
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="wflw, 300w, cofw, aflw, coco or custom")
     parser.add_argument("--source", required=True, help="folder with the download")
-    parser.add_argument("--output", required=True, help="folder to write")
+    parser.add_argument("--output", type=place, required=True, help="folder to write")
     parser.add_argument(
         "--crop",
         type=float,

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 EPILOG = """\
 example:
@@ -21,9 +22,9 @@ MEAN_FACES = 256  # training faces whose mean output fills a silent part
 
 def main(argv: list[str]) -> int:
     parser = Parser("hrnet-jax lesion", "What each part of a trained network is worth.", EPILOG)
-    parser.add_argument("checkpoint", help="a workdir, a converted or a released model")
+    parser.add_argument("checkpoint", type=place, help="a workdir, a converted or a released model")
     parser.add_argument("--config", metavar="FILE", help="whose faces to use")
-    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument("--output", type=place, required=True, help="folder for the results")
     parser.add_argument(
         "--fill",
         default="mean",
@@ -35,13 +36,14 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--count", type=int, default=0, help="faces to score (default: all)")
     config, rest = split_config(argv)
+    parser.add_allow_import()
     arguments = parser.parse_args(rest)
     if config is None:
         raise HRNetError("which --config=FILE? It names the faces to score")
     if arguments.count < 0:
         raise HRNetError(f"--count={arguments.count}: give how many faces, or 0 for all")
     scores, network, about = measure(config, arguments)
-    write(scores, network, about, Path(arguments.output))
+    write(scores, network, about, as_path(arguments.output))
     show(scores)
     print(f"written: lesion.csv, lesion.json and lesion.svg in {arguments.output}")
     return 0
@@ -55,22 +57,19 @@ def measure(config, arguments):
     from hrnet_jax.data.sources import describe_split, open_split
     from hrnet_jax.inspect import scores
     from hrnet_jax.inspect.lesions import parts_of
-    from hrnet_jax.protocols import Protocol, official
+    from hrnet_jax.protocols import official
     from hrnet_jax.schemes import get_scheme
 
-    loaded = load(arguments.checkpoint)
+    loaded = load(arguments.checkpoint, allow_import=arguments.allow_import)
     scheme = get_scheme(config.scheme)
     if loaded.metadata["model"].get("num_landmarks") != scheme.num_landmarks:
         raise HRNetError(
             f"{arguments.checkpoint} holds {loaded.metadata['model']}, which does not find the "
             f"{scheme.num_landmarks} landmarks of {scheme.name}"
         )
-    stored = loaded.metadata["protocol"]
-    protocol = Protocol.from_dict(stored) if stored else official(scheme.name)
+    protocol = loaded.protocol or official(scheme.name)
     parts = parts_of(loaded.model, arguments.groups)
-    records, training = (
-        open_split(config.data, scheme, split, config.seed) for split in ("valid", "train")
-    )
+    records, training = (open_split(config.data, scheme, split) for split in ("valid", "train"))
     records = records[: arguments.count] if arguments.count else records
     made = scores.measure(
         loaded.model,

@@ -9,7 +9,6 @@ import numpy as np
 
 from hrnet_jax.codecs.gaussians import continuous_gaussians
 from hrnet_jax.codecs.peaks import cell_values, check_sigma, check_width, peak_cells
-from hrnet_jax.errors import HRNetError
 
 # Cells below this fraction of the peak say nothing about its position, and have no logarithm when
 # they are negative.

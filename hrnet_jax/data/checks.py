@@ -11,7 +11,7 @@ _MARKS = ((-1.0, -1.0), (0.0, 0.0))
 def describe_annotation(split: str, records: Records) -> list[str]:
     """Lines on the landmarks that are not annotated, or seem to be none: (-1, -1), say."""
     lines = []
-    absent = np.isnan(records.points).any(axis=-1)
+    absent = np.asarray(np.isnan(records.points).any(axis=-1))
     if absent.any():
         faces = int(absent.any(axis=1).sum())
         lines.append(

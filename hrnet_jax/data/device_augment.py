@@ -196,7 +196,7 @@ def apply_pixels(image, draw: PixelDraw):
         image = jnp.where(draw.grey, grey, image)
     if draw.blur is not None:
         image = _blur(image, draw.blur)
-    if draw.rectangle is not None:
+    if draw.rectangle is not None and draw.paint is not None:
         x0, y0, x1, y1 = draw.rectangle
         k = jnp.arange(image.shape[0])
         rows, columns = (k >= y0) & (k < y1), (k >= x0) & (k < x1)

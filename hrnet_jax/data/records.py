@@ -17,7 +17,7 @@ from hrnet_jax import images
 from hrnet_jax.data.columns import BOX, find_columns
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
 from hrnet_jax.geometry import scales_of, sides_of
 from hrnet_jax.schemes import SCHEMES
 
@@ -109,7 +109,7 @@ def read_csv(
     around what is wrong with single faces: one that goes on after an HRNetError leaves those out.
     HRNetError names the file, the line and the column of anything that is not as it should be.
     """
-    path, found = Path(path), []
+    path, found = as_path(path), []
 
     def choose(header):
         columns = find_columns(str(path), header)
@@ -143,7 +143,7 @@ def read_csv(
         raise HRNetError(f"{path} has no face that can be used")
     records = Records(
         names=table.names,
-        root=Path(root),
+        root=as_path(root),
         points=points,
         centers=numbers[:, 1:3],
         sides=sides_of(numbers[:, 0]),

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, is_local, open_atomically
 from hrnet_jax.images import jpeg
 from hrnet_jax.images.formats import ImageError, open_picture
 from hrnet_jax.limits import PICTURE_BYTES
@@ -123,7 +123,7 @@ def open_image(path, decode_window: Callable | None = None) -> Encoded | np.ndar
 
     Raises what `read_image` does, now or, for damage inside a JPEG, when that is decoded.
     """
-    path, data = Path(path), _read_bytes(path)
+    path, data = as_path(path), _read_bytes(path)
     shape = jpeg.read_shape(data)
     if shape is None:
         return _read_with_pillow(path, data)
@@ -186,7 +186,10 @@ def mirror(image):
 
 
 def _read_bytes(path):
+    path = as_path(path)
     try:
+        if not is_local(path):
+            return path.read_bytes()
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path}: no such image file")
@@ -271,7 +274,7 @@ def write_image(path, image) -> None:
 
     HRNetError if it cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix in (".jpg", ".jpeg") else []
     made, encoded = cv2.imencode(path.suffix, image[..., ::-1], options)
     if not made:

@@ -39,8 +39,9 @@ def read_shape(data: bytes) -> tuple[int, int] | None:
                 return None  # more bits, other channels, or it ends here
             shape = height, width
         elif marker == _SCAN:
-            sound = shape and min(shape) > 0 and _scan_is_sound(data, at + 2 + length)
-            return shape if sound and shape[0] * shape[1] <= PICTURE_PIXELS else None
+            if shape is None or not 0 < shape[0] * shape[1] <= PICTURE_PIXELS:
+                return None
+            return shape if _scan_is_sound(data, at + 2 + length) else None
         elif marker not in _TABLES:
             return None
         at += 2 + length

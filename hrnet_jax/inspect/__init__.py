@@ -11,6 +11,7 @@ heatmap cells. `hrnet_jax.inspect.figures` draws the results; `lesions` silences
 
 import fnmatch
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,8 @@ def outputs(model, variables, images: jax.Array) -> dict[str, jax.Array]:
     """All of `features`, not compiled: for use within a function that is."""
     _, state = model.apply(variables, images, capture_intermediates=True, mutable="intermediates")
     flat = {}
-    for path, calls in flatten_dict(state["intermediates"]).items():
+    intermediates: dict[tuple, Any] = flatten_dict(state["intermediates"])
+    for path, calls in intermediates.items():
         leaves = jax.tree.leaves(calls[-1])
         base = "/".join(path[:-1])  # the last part is the method, "__call__"
         for number, leaf in enumerate(leaves):

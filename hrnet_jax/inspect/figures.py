@@ -2,6 +2,7 @@
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -28,7 +29,7 @@ def overlay(picture: np.ndarray, values: np.ndarray, opacity: float = 0.75) -> n
     colours = 255 * _MAP(0.15 + 0.85 * share)[..., :3]
     weight = opacity * np.sqrt(share)[..., None]
     grey = picture.mean(axis=-1, keepdims=True)
-    return np.uint8(np.round((1 - weight) * grey + weight * colours))
+    return np.round((1 - weight) * grey + weight * colours).astype(np.uint8)
 
 
 def lesion_figures(scores: Scores, network) -> dict[str, Figure]:
@@ -47,7 +48,7 @@ def _one(scores, network):
     norm = _norm(scores, losses)
     _draw(axes, scores.parts, losses, network, norm, labels=True)
     axes.set_title(f"Error added by silencing a part (whole network: {scores.whole.mean():.2f} %)")
-    bar = figure.colorbar(mpl.cm.ScalarMappable(norm, _MAP), ax=axes, shrink=0.85)
+    bar = figure.colorbar(ScalarMappable(norm, _MAP), ax=axes, shrink=0.85)
     bar.set_label("NME added (percentage points)")
     bar.outline.set_visible(False)
     return figure
@@ -69,7 +70,7 @@ def _by_facial_part(scores, network):
         _draw(axes, scores.parts, each, network, norm, labels=False)
         before = scores.whole[:, groups[name]].mean()
         axes.set_title(f"{name} ({before:.2f} % whole)", fontsize=10)
-    bar = figure.colorbar(mpl.cm.ScalarMappable(norm, _MAP), ax=figure.axes, shrink=0.6)
+    bar = figure.colorbar(ScalarMappable(norm, _MAP), ax=figure.axes, shrink=0.6)
     bar.set_label("error added (percentage points)")
     bar.outline.set_visible(False)
     return figure

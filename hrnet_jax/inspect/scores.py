@@ -76,8 +76,8 @@ def measure(
       progress: wraps the list of parts (tqdm, say).
     """
     protocol = dataclasses.replace(protocol, flip_test=False)
-    training = _crops(training, protocol, min(batch_size, len(training)), whole=True)
-    lesions = intact(network, variables, parts, training, fill)
+    upright = _crops(training, protocol, min(batch_size, len(training)), whole=True)
+    lesions = intact(network, variables, parts, upright, fill)
     forward = make_forward(Lesioned(network), protocol, scheme)
     crops = list(_crops(records, protocol, batch_size))
     lengths = normaliser(records.points, scheme, records.box_sizes)
@@ -87,9 +87,9 @@ def measure(
         cells = np.concatenate([np.asarray(points, np.float64) for points in made])
         found = np.stack(
             [
-                protocol.to_image(points, center, scale)
-                for points, center, scale in zip(
-                    cells[: len(records)], records.centers, records.scales, strict=True
+                protocol.to_image(points, center, side)
+                for points, center, side in zip(
+                    cells[: len(records)], records.centers, records.sides, strict=True
                 )
             ]
         )

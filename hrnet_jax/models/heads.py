@@ -134,10 +134,10 @@ class ClassificationHead(nn.Module):
         def unit(channels, name, **kwargs):
             return ConvNorm(channels, self.conv, norm, use_bias=True, name=name, **kwargs)
 
-        x = None
+        x = jnp.zeros(())
         for i, branch in enumerate(features.branches):
             y = Bottleneck(32 * 2**i, self.conv, norm, name=f"increase{i}")(branch)
-            if x is not None:
+            if i > 0:
                 y = y + unit(128 * 2**i, f"downsample{i - 1}", kernel=3, stride=2)(x)
             x = y
         x = unit(2048, "final")(x).mean((1, 2))

@@ -1,8 +1,7 @@
 """What every protocol is: its settings, one sample from an annotated face, and how it is stored."""
 
-import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from hrnet_jax import geometry, images
 from hrnet_jax.codecs import Codec, codec_from_dict, codec_to_dict
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.images.augment import Augmentation, Draw
+from hrnet_jax.limits import BOX_PADDINGS, INPUT_SIZE
 from hrnet_jax.parts import Allow
 
 STRIDE = 4  # image pixels of the crop per heatmap cell
@@ -17,7 +17,7 @@ _KINDS = {}  # the classes of protocols by name
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol(abc.ABC):
+class Protocol:
     """How a face in an image becomes a network input, and network outputs become landmarks.
 
     `Protocol("float", codec, …)` makes the class of that name. A protocol of one's own is a
@@ -66,7 +66,9 @@ class Protocol(abc.ABC):
 
     def __post_init__(self):
         if _KINDS.get(self.name) is not type(self):
-            raise HRNetError(f"protocol {self.name!r:.80} is not the name of a {type(self).__name__}")
+            raise HRNetError(
+                f"protocol {self.name!r:.80} is not the name of a {type(self).__name__}"
+            )
         size = self.input_size
         if type(size) is not int or not 12 <= size <= INPUT_SIZE or size % STRIDE:
             raise HRNetError(
@@ -108,7 +110,6 @@ class Protocol(abc.ABC):
         """Side of the heatmaps, cells."""
         return self.input_size // STRIDE
 
-    @abc.abstractmethod
     def crop(self, image, center, side, rotation=0.0) -> np.ndarray:
         """The network's view of a face.
 
@@ -121,8 +122,8 @@ class Protocol(abc.ABC):
         Returns:
           (input_size, input_size, 3) uint8, RGB.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_heatmap(self, points, center, side, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks from the image to the heatmap.
 
@@ -135,8 +136,8 @@ class Protocol(abc.ABC):
           weights: (L,) float64; 0 where there is nothing to learn: a point that is not finite,
             which becomes 0, 0, and for "official" y <= 0.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_image(self, points, center, side) -> np.ndarray:
         """Decoded landmarks from the heatmap to the image.
 
@@ -147,8 +148,8 @@ class Protocol(abc.ABC):
         Returns:
           (L, 2) float64, image pixels.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_crop(self, points) -> np.ndarray:
         """Where landmarks lie in the crop.
 
@@ -159,6 +160,7 @@ class Protocol(abc.ABC):
           (L, 2) float64, crop pixels, continuous (pixel k covers [k, k + 1)); with
           `whole_cells` the middle of the landmark's cell.
         """
+        raise NotImplementedError
 
     def sample(
         self,
@@ -168,7 +170,7 @@ class Protocol(abc.ABC):
         side,
         augmentation: Augmentation | None = None,
         permutation=None,
-        rng: np.random.Generator | None = None,
+        rng: Any = None,
     ) -> dict:
         """One sample for training or evaluation.
 
@@ -179,7 +181,7 @@ class Protocol(abc.ABC):
           side: of the box, image pixels, before padding.
           augmentation: None for evaluation.
           permutation: int (L,), `Scheme.flip_permutation`; needed where the augmentation flips.
-          rng: needed with an augmentation.
+          rng: a NumPy generator; needed with an augmentation.
 
         Returns:
           image: (input_size, input_size, 3) uint8, RGB.
@@ -190,7 +192,7 @@ class Protocol(abc.ABC):
         """
         center, side = np.array(center, np.float64), float(side)
         draw = augmentation.draw(rng) if augmentation else Draw()
-        if draw.flip:
+        if augmentation and draw.flip:
             width = image.shape[1] + augmentation.flip_offset
             image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
@@ -241,3 +243,10 @@ class Protocol(abc.ABC):
                 raise HRNetError(f"protocol has no {key!r}: give one")
         codec = codec_from_dict(description["codec"], own, allow)
         return cls(**{**description, "codec": codec})
+
+
+def learnable(points) -> tuple[np.ndarray, np.ndarray]:
+    """Points (L, 2) float64 with 0, 0 for those that are not finite, and which are: (L,) bool."""
+    points = np.asarray(points, np.float64)
+    finite = np.array(np.isfinite(points).all(axis=-1))
+    return np.where(finite[:, None], points, 0.0), finite

@@ -6,19 +6,20 @@ import numpy as np
 
 from hrnet_jax import geometry
 from hrnet_jax.images.crops import affine_crop, index_crop
-from hrnet_jax.protocols.base import STRIDE, Protocol
+from hrnet_jax.protocols.base import STRIDE, Protocol, learnable
 
 
 class OneWarpProtocol(Protocol):
     """What "float" and "mmpose" share; they differ in where a pixel lies and how it is read."""
 
+    _warp = staticmethod(affine_crop)
+
     def crop(self, image, center, side, rotation=0.0):
-        return self._warp(image, self._matrix(center, side, self.input_size, rotation))
+        matrix = self._matrix(center, side, self.input_size, rotation)
+        return self._warp(image, matrix, self.input_size)
 
     def to_heatmap(self, points, center, side, rotation=0.0):
-        points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
-        points = np.where(finite[:, None], points, 0.0)
+        points, finite = learnable(points)
         matrix = self._matrix(center, side, self.heatmap_size, rotation)
         mapped = geometry.apply_affine(matrix, points) + self.index_offset
         return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
@@ -39,9 +40,6 @@ class OneWarpProtocol(Protocol):
 class FloatProtocol(OneWarpProtocol, name="float"):
     """One antialiased warp; pixel k covers [k, k + 1) in image, crop and heatmap."""
 
-    def _warp(self, image, matrix):
-        return affine_crop(image, matrix, self.input_size)
-
 
 class MmposeProtocol(OneWarpProtocol, name="mmpose"):
     """One warp in index coordinates, where pixel k lies at k in image, crop and heatmap alike.
@@ -50,6 +48,4 @@ class MmposeProtocol(OneWarpProtocol, name="mmpose"):
     """
 
     index_offset: ClassVar[float] = 0.5
-
-    def _warp(self, image, matrix):
-        return index_crop(image, matrix, self.input_size)
+    _warp = staticmethod(index_crop)

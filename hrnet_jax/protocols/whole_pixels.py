@@ -6,7 +6,7 @@ import numpy as np
 
 from hrnet_jax import geometry
 from hrnet_jax.images.crops import official_crop
-from hrnet_jax.protocols.base import STRIDE, Protocol
+from hrnet_jax.protocols.base import STRIDE, Protocol, learnable
 
 
 class OfficialProtocol(Protocol, name="official"):
@@ -24,9 +24,7 @@ class OfficialProtocol(Protocol, name="official"):
         return official_crop(image, center, self._scale(side), self.input_size, rotation)
 
     def to_heatmap(self, points, center, side, rotation=0.0):
-        points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
-        points = np.where(finite[:, None], points, 0.0)
+        points, finite = learnable(points)
         center = np.asarray(center, np.float32)
         cells = geometry.official_transform_pixel(
             points + 1, center, self._scale(side), self.heatmap_size, rotation

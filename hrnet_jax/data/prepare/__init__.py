@@ -16,6 +16,7 @@ from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.data.prepare.writer import write_data_set
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import absolute, as_path, local_path
 from hrnet_jax.schemes import Scheme
 
 DATA_SETS = {
@@ -70,7 +71,8 @@ def prepare(
         raise HRNetError(f"unknown data set {name!r}: choose one of {', '.join(DATA_SETS)}")
     if crop and not 1 <= crop < math.inf:
         raise HRNetError(f"crop = {crop:g}: give how many landmark boxes wide, 1 at least")
-    if Path(output).resolve().is_relative_to(Path(source).resolve()):
+    source = local_path(source, "the downloaded data set")
+    if absolute(as_path(output)).is_relative_to(source.resolve()):
         raise HRNetError(f"the output {output} lies in the source {source}: choose one outside it")
     problems = Problems(skip_bad, missing)
     data = DATA_SETS[name].read(Source(source), problems)

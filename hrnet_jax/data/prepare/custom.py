@@ -15,7 +15,7 @@ import numpy as np
 from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.columns import find_columns
 from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
-from hrnet_jax.data.prepare.official import read_official
+from hrnet_jax.data.prepare.official_files import read_official
 from hrnet_jax.data.prepare.pts import picture_beside, read_pts
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.data.tables import read_header, read_table

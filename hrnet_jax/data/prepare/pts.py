@@ -27,7 +27,7 @@ def read_pts(source: Source, name: str, num_landmarks: int | None = None) -> np.
     its header or `num_landmarks` says, or holds what is not a number.
     """
     points, promised, end = [], None, None
-    braces = False
+    braces, last = False, source.place(name)
     for place, line in lines_of(source, name):
         if end is not None:
             raise HRNetError(f"{place}: {line[:40]!r} after the closing brace")

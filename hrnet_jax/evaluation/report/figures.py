@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,7 @@ from hrnet_jax.evaluation.scoring import Run
 INK, FAINT = "#24292e", "#c9d1d8"
 # Readable on white and on near-black.
 SERIES = ("#2f81f7", "#d9730d", "#2da44e", "#a371f7", "#e0478b", "#1b9aaa")
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: smaller, selectable, in the reader's font
@@ -120,7 +121,7 @@ def landmark_errors(run: Run) -> Figure:
     dots = axes.scatter(*places, s=area, edgecolors=INK, linewidths=0.4, zorder=2, **colours)
     for index in known[np.argsort(errors[known])[-3:]]:
         text = f"{index}: {errors[index]:.1f}"
-        axes.annotate(text, face[index], (6, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(text, tuple(face[index]), (6, 5), textcoords="offset points", fontsize=8)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_axis_off()

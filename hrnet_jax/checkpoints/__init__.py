@@ -26,7 +26,7 @@ from hrnet_jax.ablations import ablate
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path
 from hrnet_jax.models import build_model, normalise_images
-from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme
+from hrnet_jax.schemes import Scheme, stored_scheme
 from hrnet_jax.tensors import read_safetensors, write_safetensors
 
 FILE_NAME = "model.safetensors"
@@ -50,9 +50,7 @@ class Loaded:
     def scheme(self) -> Scheme | None:
         """The landmark scheme; None of a classifier, or of a file that names none."""
         named = self.metadata.get("scheme")
-        if isinstance(named, str) and named not in SCHEMES:  # never a path: a file opens no other
-            raise HRNetError(f"its metadata names the landmark scheme {named!r:.80}, unknown here")
-        return None if named is None else get_scheme(named)
+        return None if named is None else stored_scheme(named)
 
     @property
     def protocol(self):

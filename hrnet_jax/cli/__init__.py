@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from hrnet_jax.errors import HRNetError, Stopped
+from hrnet_jax.errors import HRNetError, Stopped, printable
 
 COMMANDS = {
     "data": "prepare a downloaded data set, or look at what training sees of one",
@@ -70,7 +70,7 @@ def run(command: str, argv: list[str] | None = None) -> int:
     try:
         return module.main(argv)
     except HRNetError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         print(f"stopped by {stopped}: the same command goes on from there", file=sys.stderr)
@@ -80,7 +80,7 @@ def run(command: str, argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("HRNET_JAX_DEBUG"):
             raise
-        text = " ".join(f"{type(error).__name__}: {error}".split())
+        text = printable(f"{type(error).__name__}: {error}")
         hint = "set HRNET_JAX_DEBUG=1 for the traceback"
         print(f"error: unexpected {text[:500]} ({hint})", file=sys.stderr)
         return 2

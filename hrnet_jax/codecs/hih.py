@@ -56,9 +56,11 @@ class HIHCodec:
         check_sigma(self.sigma)
         check_sigma(self.decimal_sigma)
         if self.decimal_sigma % 1:  # the published code windows fractional ones otherwise
-            raise HRNetError(f"codec decimal_sigma {self.decimal_sigma!r} is not a whole number")
+            raise HRNetError(
+                f"codec decimal_sigma {self.decimal_sigma!r:.80} is not a whole number"
+            )
         if not isinstance(self.masked, bool):
-            raise HRNetError(f"codec masked {self.masked!r} is neither true nor false")
+            raise HRNetError(f"codec masked {self.masked!r:.80} is neither true nor false")
 
     def encode(self, points, weights, size):
         """The whole cell and the rest of each point, as Gaussians.

@@ -17,7 +17,7 @@ from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation import metrics
 from hrnet_jax.files import absolute, as_path, describe_error, open_atomically
-from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme
+from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme, stored_scheme
 from hrnet_jax.schemes.files import describe as describe_scheme
 
 
@@ -170,7 +170,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
     path = folder / "metrics.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        scheme = get_scheme(stored.get("scheme_description", stored["scheme"]))
+        scheme = stored_scheme(stored.get("scheme_description", stored["scheme"]))
         kind, rule = stored["normaliser"], stored["auc_rule"]
         metadata = {key: stored[key] for key in ("protocol", "model", "split")}
         if kind not in metrics.NORMALISERS or rule not in metrics.AUC_RULES:

@@ -1,7 +1,6 @@
 """What every protocol is: its settings, one sample from an annotated face, and how it is stored."""
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from hrnet_jax import geometry, images
 from hrnet_jax.codecs import Codec, codec_from_dict, codec_to_dict
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.images.augment import Augmentation, Draw
+from hrnet_jax.limits import BOX_PADDINGS, INPUT_SIZE
 from hrnet_jax.parts import Allow
 
 STRIDE = 4  # image pixels of the crop per heatmap cell
@@ -60,24 +60,32 @@ class Protocol:
         if cls is Protocol:
             if not isinstance(name, str) or name not in _KINDS:
                 known = ", ".join(_KINDS)
-                raise HRNetError(f"unknown protocol {name!r}: choose one of {known}")
+                raise HRNetError(f"unknown protocol {name!r:.80}: choose one of {known}")
             cls = _KINDS[name]
         return super().__new__(cls)
 
     def __post_init__(self):
         if _KINDS.get(self.name) is not type(self):
-            raise HRNetError(f"protocol {self.name!r} is not the name of a {type(self).__name__}")
+            raise HRNetError(
+                f"protocol {self.name!r:.80} is not the name of a {type(self).__name__}"
+            )
         size = self.input_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 12 or size % STRIDE:
-            raise HRNetError(f"protocol input_size {size!r} is not a multiple of 4 from 12 up")
-        padding = self.padding
+        if type(size) is not int or not 12 <= size <= INPUT_SIZE or size % STRIDE:
+            raise HRNetError(
+                f"protocol input_size {size!r:.80} is not a multiple of 4 from 12 up to "
+                f"{INPUT_SIZE}"
+            )
+        padding, (low, high) = self.padding, BOX_PADDINGS
         if isinstance(padding, bool) or not isinstance(padding, (int, float)):
-            raise HRNetError(f"protocol padding {padding!r} is not a number")
-        if not math.isfinite(padding) or padding <= 0:
-            raise HRNetError(f"protocol padding {padding!r} is not positive")
+            raise HRNetError(f"protocol padding {padding!r:.80} is not a number")
+        if not low <= padding <= high:
+            raise HRNetError(
+                f"protocol padding {padding!r:.80} is not positive, or out of range: give {low} to "
+                f"{high}"
+            )
         for key in ("flip_test", "flip_shift"):
             if not isinstance(value := getattr(self, key), bool):
-                raise HRNetError(f"protocol {key} {value!r} is neither true nor false")
+                raise HRNetError(f"protocol {key} {value!r:.80} is neither true nor false")
         self._check_codec()
 
     def _check_codec(self):
@@ -225,11 +233,11 @@ class Protocol:
             True for a config of the user's own, never for what a file says.
         """
         if not isinstance(description, dict):
-            raise HRNetError(f"protocol {description!r} is not a table")
+            raise HRNetError(f"protocol {description!r:.150} is not a table")
         known = [field.name for field in dataclasses.fields(cls)]
         for key in description:
             if key not in known:
-                raise HRNetError(f"protocol has no setting {key!r}: it has {', '.join(known)}")
+                raise HRNetError(f"protocol has no setting {key!r:.80}: it has {', '.join(known)}")
         for key in ("name", "codec"):
             if key not in description:
                 raise HRNetError(f"protocol has no {key!r}: give one")

@@ -19,7 +19,7 @@ from hrnet_jax.data.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import absolute, as_path, open_binary
 from hrnet_jax.models.variants import HRNetVariant
-from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.schemes import SCHEMES, describe, get_scheme
 from hrnet_jax.torch_weights import kinds
 from hrnet_jax.torch_weights.kinds import same_networks
 from hrnet_jax.torch_weights.names import Entry, backbone_table, model_table
@@ -224,7 +224,7 @@ def convert_file(
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     metadata = {
         "model": {"name": found.model, **count},
-        "scheme": scheme,
+        "scheme": _stored(scheme),
         "protocol": protocol.to_dict() if protocol is not None else None,
         **classes,
         "provenance": {
@@ -261,6 +261,11 @@ def _choose_scheme(scheme, num_landmarks, source):
     if expected != num_landmarks:
         raise HRNetError(f"{source} has {num_landmarks} landmarks: {scheme} has {expected}")
     return scheme
+
+
+def _stored(scheme):
+    """A scheme as metadata has it: one of a file with its content, as paths are not followed."""
+    return scheme if scheme is None or scheme in SCHEMES else describe(get_scheme(scheme))
 
 
 def export_torch(checkpoint: str | Path, out: str | Path) -> int:

@@ -22,7 +22,7 @@ inference
 evaluation studies.statistics
 inspect plans
 training
-tasks
+tasks testing
 studies
 cli
 __main__

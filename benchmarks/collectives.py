@@ -57,19 +57,25 @@ def compiled_step(arguments) -> tuple[str, int]:
     from hrnet_jax import create_model
     from hrnet_jax.codecs import UnbiasedCodec
     from hrnet_jax.devices import Devices
+    from hrnet_jax.models.cpu_conv import jit
+    from hrnet_jax.tasks.landmarks import prepare_landmarks
+    from hrnet_jax.training.losses import mean_squared_error
     from hrnet_jax.training.state import create_state
-    from hrnet_jax.training.step import make_train_step
+    from hrnet_jax.training.step import make_step
 
     devices, size, landmarks = Devices(), arguments.size, arguments.landmarks
     model, optimiser = create_model(arguments.model, landmarks), optax.adam(1e-4)
-    step = make_train_step(
+    pure = make_step(
         model,
-        UnbiasedCodec(),
+        mean_squared_error,
         optimiser,
+        prepare=prepare_landmarks(UnbiasedCodec()),
         accumulate=arguments.accumulate,
         mesh=devices.mesh,
         mode=arguments.mode,
     )
+
+    step = jit(lambda state, batch: pure(state, batch, jax.random.key(0)), donate_argnums=0)
 
     def make(key):
         return create_state(model.init(key, jnp.zeros((1, size, size, 3))), optimiser)

@@ -28,13 +28,27 @@ IMAGE, LANDMARKS = 16, 98
 class Sum:
     """Stands for a Flax module: heatmaps and statistics that depend on every parameter."""
 
-    def apply(self, variables, images, train, mutable):
+    def apply(self, variables, images, train, mutable, rngs):
         import jax
         import jax.numpy as jnp
 
         total = sum(leaf[0] for leaf in jax.tree.leaves(variables["params"]))
         maps = jnp.zeros((len(images), IMAGE // 4, IMAGE // 4, LANDMARKS)) + total
         return maps, {"batch_stats": jax.tree.map(lambda x: x + total, variables["batch_stats"])}
+
+
+class Repeated:
+    """One batch over and over, as an epoch of so many steps."""
+
+    def __init__(self, batch, steps):
+        self.batch, self.batch_size, self.steps_per_epoch = batch, len(batch["image"]), steps
+
+    def __call__(self, step):
+        return self.batch
+
+
+def in_turn(batches, first, last):
+    return map(batches, range(first, last))
 
 
 def measure(arguments) -> dict:
@@ -47,9 +61,12 @@ def measure(arguments) -> dict:
     from hrnet_jax import create_model
     from hrnet_jax.codecs import UnbiasedCodec
     from hrnet_jax.devices import Devices
-    from hrnet_jax.training.parallel import call_counts, feed, several_steps
+    from hrnet_jax.tasks.landmarks import prepare_landmarks
+    from hrnet_jax.training.feeds import HostFeed
+    from hrnet_jax.training.losses import mean_squared_error
+    from hrnet_jax.training.parallel import call_counts, several_steps
     from hrnet_jax.training.state import create_state
-    from hrnet_jax.training.step import make_train_step
+    from hrnet_jax.training.step import make_step
 
     devices = Devices()
     model = create_model(arguments.model, LANDMARKS)
@@ -64,16 +81,19 @@ def measure(arguments) -> dict:
     result = {}
     for name, (flat, steps_per_call) in FORMS.items():
         optimiser = optax.flatten(optax.adam(1e-4)) if flat else optax.adam(1e-4)
-        step = make_train_step(Sum(), UnbiasedCodec(), optimiser, mesh=devices.mesh)
-        steps_call = several_steps(step, steps_per_call)
+        step = make_step(
+            Sum(), mean_squared_error, optimiser, prepare=prepare_landmarks(UnbiasedCodec())
+        )
+        feed = HostFeed(Repeated(batch, steps), in_turn, devices, steps_per_call)
+        steps_call = several_steps(step, feed, steps_per_call)
         state = devices.replicate(create_state(variables, optimiser))
         leaves = len(jax.tree.leaves(state))
         times = []
         for _ in range(arguments.repeats + 1):  # the first one compiles
             counts = call_counts(0, steps, steps, steps_per_call)
             start = time.perf_counter()
-            for count, data in feed([batch] * steps, counts, devices, steps_per_call):
-                state, _ = steps_call(state, data, count)
+            for count, _, data in feed.calls(0, counts):
+                state, _ = steps_call(state, None, data, np.uint32(0), count)
             jax.block_until_ready(state)
             times.append(1e3 * (time.perf_counter() - start) / steps)
         times = times[1:]

@@ -30,7 +30,7 @@ def main():
     loaded = load(parser.parse_args(rest).checkpoint)
     scheme = get_scheme(config.scheme)
     protocol = Protocol.from_dict(loaded.metadata["protocol"])
-    records = open_split(config.data, scheme, "valid", config.seed)
+    records = open_split(config.data, scheme, "valid")
     forward = make_forward(loaded.model, protocol, scheme)
 
     images = [records.image(i) for i in range(len(records))]

@@ -57,7 +57,7 @@ def read_folder(folder: Path) -> Records:
             root=folder / "WFLW_images",
             points=points,
             centers=np.stack([center for center, _ in boxes]),
-            scales=np.array([scale for _, scale in boxes]),
+            sides=np.array([side for _, side in boxes]),
         )
     (path,) = folder.glob("face_landmarks_*_train.csv")
     return read_csv(path, folder / "images")
@@ -71,7 +71,7 @@ def floor(batches: pipeline.TrainBatches, steps: int):
         epoch, rows = batches.rows(step)
         for row in rows:
             draw = batches.draw(epoch, row)
-            side = 200 * records.scales[row] * protocol.padding * draw.scale
+            side = records.sides[row] * protocol.padding * draw.scale
             size = protocol.input_size
             matrix = crop_matrix(records.centers[row], side, size, draw.rotation)
             faces.append((np.fromfile(records.path(row), np.uint8), matrix, (size, size)))

@@ -10,23 +10,28 @@ taken in turns. Memory is that of one device: state and batch, and what a step a
 
 import argparse
 import copy
-import itertools
 import sys
+import types
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.common import interleave, report, summary
+from benchmarks.dispatch import Repeated, in_turn
 from benchmarks.workloads import random_batch
 from hrnet_jax.cli.configs import override, split_config
 from hrnet_jax.config import plain
 from hrnet_jax.devices import Devices
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.training.loop import build_model, build_steps
-from hrnet_jax.training.parallel import feed
-from hrnet_jax.training.state import create_optimiser, create_state
+from hrnet_jax.tasks.landmarks import build_model, prepare_landmarks
+from hrnet_jax.training.feeds import HostFeed
+from hrnet_jax.training.loop import compile_steps
+from hrnet_jax.training.losses import get_loss
+from hrnet_jax.training.optimisers import create_optimiser
+from hrnet_jax.training.state import create_state
 
 ROWS = {
     "plain": "",
@@ -49,6 +54,7 @@ COLUMNS = {
     "temporary": "step MiB",
 }
 MEBIBYTES = 2.0**20
+SEED = np.uint32(0)
 
 
 class Measured:
@@ -56,27 +62,39 @@ class Measured:
 
     def __init__(self, config, variables):
         devices, per_call = Devices(), config.train.steps_per_call
-        scheme, protocol = get_scheme(config.scheme), Protocol.from_dict(plain(config.protocol))
-        model = build_model(config, scheme)
-        optimiser = create_optimiser(config, steps_per_epoch=1000)
-        steps = build_steps(config, model, protocol, optimiser, devices)
-        size, landmarks = protocol.input_size, scheme.num_landmarks
-        batch = random_batch(config.train.batch_size, size, landmarks)
-        batches = itertools.repeat(batch)
-        count, self._data = next(feed(batches, itertools.repeat(per_call), devices, per_call))
+        scheme, protocol = (
+            get_scheme(config.scheme),
+            Protocol.from_dict(plain(config.protocol), allow=True),
+        )
+        optimiser = create_optimiser(config.train, 1000, 1000 * config.train.epochs)
+        batch = random_batch(config.train.batch_size, protocol.input_size, scheme.num_landmarks)
+        feed = HostFeed(Repeated(batch, per_call), in_turn, devices, per_call)
+        task = types.SimpleNamespace(
+            config=config,
+            model=build_model(config, scheme, protocol),
+            prepare=prepare_landmarks(protocol.codec),
+            loss=get_loss(config.train.loss, protocol.codec),
+            feed=feed,
+        )
+        steps = compile_steps(task, optimiser, devices)
+        ((count, _, self._data),) = feed.calls(0, [per_call])
         ema = config.train.ema_decay > 0
         self._state = devices.replicate(create_state(variables, optimiser, ema))
-        self._steps = steps.lower(self._state, self._data, count).compile()
+        self._steps = steps.lower(self._state, None, self._data, SEED, count).compile()
         self.plan = self._steps.memory_analysis()
 
     def __call__(self):
-        self._state, metrics = self._steps(self._state, self._data)
+        self._state, metrics = self._steps(self._state, None, self._data, SEED)
         jax.block_until_ready((self._state, metrics))
 
 
 def measure(config, rows: list[str], repeats: int) -> list[dict]:
     """A table row for each of `rows`, the first of which the others are compared with."""
-    model = build_model(config, get_scheme(config.scheme))
+    scheme, protocol = (
+        get_scheme(config.scheme),
+        Protocol.from_dict(plain(config.protocol), allow=True),
+    )
+    model = build_model(config, scheme, protocol)
     variables = jax.device_get(model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
     changes = {row: [f"--config.{ROWS[row]}"] if ROWS[row] else [] for row in rows}
     configs = {row: override(copy.deepcopy(config), changes[row]) for row in rows}

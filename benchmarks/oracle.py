@@ -22,6 +22,7 @@ from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.evaluation.metrics import normaliser
 from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.evaluation.tables import format_table
+from hrnet_jax.geometry import sides_of
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import SCHEMES, Scheme
 
@@ -49,11 +50,11 @@ def round_trip(codec, points, weights, size):
 def oracle(records: Records, protocol: Protocol) -> np.ndarray:
     """The faces' landmarks (N, L, 2), image pixels, as perfect heatmaps would give them."""
     found = []
-    for points, center, scale in zip(records.points, records.centers, records.scales, strict=True):
-        cells, weights = protocol.to_heatmap(points, center, scale)
+    for points, center, side in zip(records.points, records.centers, records.sides, strict=True):
+        cells, weights = protocol.to_heatmap(points, center, side)
         size = protocol.heatmap_size
         cells = round_trip(protocol.codec, cells[None].astype(np.float32), weights[None], size)
-        found.append(protocol.to_image(np.asarray(cells[0], np.float64), center, scale))
+        found.append(protocol.to_image(np.asarray(cells[0], np.float64), center, side))
     return np.stack(found)
 
 
@@ -70,7 +71,7 @@ def read_annotations(path: Path) -> tuple[Records, Scheme]:
                 ..., :2
             ],
             centers=np.array([face["center"] for face in faces], np.float64),
-            scales=np.array([face["scale"] for face in faces], np.float64),
+            sides=sides_of([face["scale"] for face in faces]),
         )
         return records, _scheme_with(records.points.shape[1])
     records = read_csv(path, path.parent)

@@ -9,30 +9,13 @@ these two stacks' weights; `wflw_hih_b.py` has that of four.
 `--config=wflw_hih_s:quicktest` is the same in small, to see that everything runs.
 """
 
-import dataclasses
+import runpy
+from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from hrnet_jax.config import default_config
-from hrnet_jax.images.augment import RECIPES
-from hrnet_jax.protocols import hih
+FOUR_STACKS = Path(__file__).with_name("wflw_hih_b.py")
 
 
 def get_config(argument=""):
-    config = ConfigDict(default_config())
-    config.scheme = "wflw"
+    config = runpy.run_path(str(FOUR_STACKS))["get_config"](argument)
     config.model.name = "hih_s"
-    config.model.norm_momentum = 0.9
-    config.protocol = ConfigDict(hih().to_dict())
-    config.augment.update(dataclasses.asdict(RECIPES["hih"]))
-    config.data.update(
-        root="data/wflw",
-        train="face_landmarks_wflw_train.csv",
-        valid="face_landmarks_wflw_test.csv",
-    )
-    config.train.loss = "hih"
-    if argument == "quicktest":
-        config.protocol.input_size = 64
-        config.data.train_count, config.data.valid_count = 12, 8
-        config.train.update(epochs=1, batch_size=4, log_every=1)
     return config

@@ -9,37 +9,17 @@ Published with it (mmpose's tables): NME 3.98 %, pose 6.98, illumination 3.96, o
 `--config=wflw_w18_dark:quicktest` is the same in small, to see that everything runs.
 """
 
-import dataclasses
+import runpy
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from hrnet_jax.codecs import DarkCodec
-from hrnet_jax.config import default_config
-from hrnet_jax.images.augment import RECIPES
-from hrnet_jax.protocols import mmpose
+from hrnet_jax.codecs import DarkCodec, codec_to_dict
+
+MMPOSE = Path(__file__).with_name("wflw_w18_mmpose.py")
 
 
 def get_config(argument=""):
-    config = ConfigDict(default_config())
-    config.scheme = "wflw"
-    config.model.norm_momentum = 0.9
-    config.protocol = ConfigDict(mmpose(DarkCodec(2.0, kernel=11)).to_dict())
-    config.augment.update(dataclasses.asdict(RECIPES["mmpose1"]))
-    config.data.update(
-        root="data/wflw",
-        train="face_landmarks_wflw_train.csv",
-        valid="face_landmarks_wflw_test.csv",
-    )
-    config.train.update(
-        batch_size=64,
-        loss="masked_mse",
-        learning_rate=2e-3,
-        milestones=(40, 55),
-        warmup_steps=500,
-        warmup_start=0.001,
-    )
-    if argument == "quicktest":
-        config.protocol.input_size = 64
-        config.data.train_count, config.data.valid_count = 12, 8
-        config.train.update(epochs=1, batch_size=4, log_every=1)
+    config = runpy.run_path(str(MMPOSE))["get_config"](argument)
+    config.protocol.codec = ConfigDict(codec_to_dict(DarkCodec(2.0, kernel=11)))
     return config

@@ -12,7 +12,9 @@ is "package.module:function", or "package.module:function(2)" where calling it m
 import ast
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,11 +25,10 @@ from hrnet_jax import parts
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.models import HEADS, Network
 from hrnet_jax.models.hrnet import HRNet
-from hrnet_jax.models.layers import upsample, upsample_aligned, upsample_nearest
-from hrnet_jax.models.norms import NORMS
+from hrnet_jax.models.layers import UPSAMPLES
+from hrnet_jax.models.norms import NORMS, adapt_norm
 
 STAGES = (2, 3, 4)
-UPSAMPLES = {"bilinear": upsample, "nearest": upsample_nearest, "aligned": upsample_aligned}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Ablation:
     change: Callable = dataclasses.field(compare=False)
 
     def __call__(self, network: nn.Module) -> nn.Module:
-        return self.change(network)
+        return _told(self.change(network), self.text)
 
     def __str__(self) -> str:
         return self.text
 
 
-def _ablation(make):
+def _ablation(make: Callable[..., Callable]) -> Callable[..., Ablation]:
     """Of a function that checks its arguments and returns the change: one that makes `Ablation`."""
 
     @functools.wraps(make)
@@ -67,7 +68,7 @@ def _literal(value):
 
 
 @_ablation
-def without_fusion(stage: int | tuple[int, ...], edges=None) -> Ablation:
+def without_fusion(stage: int | tuple[int, ...], edges=None) -> Callable:
     """Leaves edges of the fusion out, in every module of a stage: the branch itself always stays.
 
     The same as zeroing the scale and bias of an edge's last normalisation.
@@ -102,7 +103,7 @@ def without_fusion(stage: int | tuple[int, ...], edges=None) -> Ablation:
 
 
 @_ablation
-def without_branch(k: int) -> Ablation:
+def without_branch(k: int) -> Callable:
     """Leaves branch k (1, 2 or 3; 3 has the lowest resolution) out, with its edges.
 
     What is left of a branch above a kept one are the convolutions that lead to that one.
@@ -124,14 +125,14 @@ def without_branch(k: int) -> Ablation:
 
 
 @_ablation
-def with_blocks(n: int) -> Ablation:
+def with_blocks(n: int) -> Callable:
     """n residual blocks on each branch of a module (4 in the regular networks)."""
     _require(_is_count(n, 0), f"{n!r} blocks: give a number from 0 up")
     return functools.partial(_with_variant, what="with_blocks", blocks=n)
 
 
 @_ablation
-def with_modules(stage2: int, stage3: int, stage4: int) -> Ablation:
+def with_modules(stage2: int, stage3: int, stage4: int) -> Callable:
     """So many exchange modules in the three stages (1, 4 and 3 in the regular networks)."""
     modules = (stage2, stage3, stage4)
     _require(all(_is_count(n, 0) for n in modules), f"modules {modules}: give numbers from 0 up")
@@ -139,32 +140,30 @@ def with_modules(stage2: int, stage3: int, stage4: int) -> Ablation:
 
 
 @_ablation
-def with_norm(norm, **arguments) -> Ablation:
+def with_norm(norm, **arguments) -> Callable:
     """Another normalisation throughout, head included.
 
     Args:
       norm: "batch" (`momentum`), "group" (`num_groups`), "none", "frozen" (batch normalisation by
-        its running statistics, also in training), or one's own: a constructor as
-        `hrnet_jax.models.layers.BatchNorm`, or "package.module:Name".
+        its running statistics, also in training) and more of `hrnet_jax.models.NORMS`, or one's
+        own: a constructor, or "package.module:Name".
       arguments: of it.
     """
     made = parts.bind({"name": norm, **arguments} if arguments else norm, "norm", NORMS)
 
     def change(network):
-        def other(old):  # with the dtypes that the network was made with
-            kept = {k: v for k, v in _keywords(old).items() if k in ("dtype", "param_dtype")}
-            return functools.partial(made, **kept)
-
-        backbone = network.backbone.clone(norm=other(network.backbone.norm))
-        return network.clone(
-            backbone=backbone, head=network.head.clone(norm=other(network.head.norm))
-        )
+        old = network.backbone
+        bound = _keywords(old.conv) | _keywords(old.norm)
+        dtypes = {k: v for k, v in bound.items() if k in ("dtype", "param_dtype")}
+        norm = adapt_norm(made, **dtypes)
+        head = network.head.clone(norm=norm) if hasattr(network.head, "norm") else network.head
+        return network.clone(backbone=old.clone(norm=norm), head=head)
 
     return change
 
 
 @_ablation
-def with_upsample(upsample) -> Ablation:
+def with_upsample(upsample) -> Callable:
     """How the fusion brings lower resolutions up: "bilinear", "nearest", "aligned", or a function.
 
     The function takes (N, h, w, C) and a size (height, width); also "package.module:Name".
@@ -179,7 +178,7 @@ def with_upsample(upsample) -> Ablation:
 
 
 @_ablation
-def with_head(head) -> Ablation:
+def with_head(head) -> Callable:
     """Another head (a key of `hrnet_jax.models.HEADS`, or one's own), for the same landmarks."""
     made = parts.resolve(head, "head", HEADS)
 
@@ -189,13 +188,16 @@ def with_head(head) -> Ablation:
             hasattr(old, "num_landmarks"), f"{head}: a classifier has no landmarks to put it on"
         )
         _require(made is not HEADS["classification"], "a landmark network has no classes")
-        return network.clone(head=made(old.num_landmarks, old.conv, old.norm))
+        given = {"num_landmarks": old.num_landmarks}
+        for kind in ("conv", "norm"):
+            given[kind] = getattr(old, kind, getattr(network.backbone, kind, None))
+        return network.clone(head=made(**parts.accepted(made, given)))
 
     return change
 
 
 @_ablation
-def shared_fusion() -> Ablation:
+def shared_fusion() -> Callable:
     """One set of fusion parameters for all modules of a stage, those of its first module.
 
     Running statistics stay each module's own: it sees other features.
@@ -214,7 +216,7 @@ def shared_fusion() -> Ablation:
 
 
 @_ablation
-def frozen(path: str) -> Ablation:
+def frozen(path: str) -> Callable:
     """Keeps the parameters whose path starts so ("backbone", "backbone/stage4_0") as they are.
 
     Their gradients are zero, and their batch normalisations use the running statistics, also in
@@ -261,15 +263,16 @@ def parse(text: str, allow: parts.Allow = True) -> Callable:
         return Ablation(text, made)
     try:
         args = [ast.literal_eval(value) for value in call.args]
-        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        kwargs = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise HRNetError(f"{label}: its arguments have to be numbers, texts or tuples") from error
     try:
-        return Ablation(text, made(*args, **kwargs))
+        change = made(*args, **kwargs)
     except HRNetError as error:
         raise HRNetError(f"{label}: {error}") from error
     except Exception as error:  # arguments that it does not take; or the user's own code
         raise HRNetError(f"{label}: {parts.one_line(error)}") from error
+    return change if isinstance(change, Ablation) else Ablation(text, change)
 
 
 def _call(text, label):
@@ -290,7 +293,18 @@ def ablate(network: nn.Module, *ablations, allow: parts.Allow = True) -> nn.Modu
         network = change(network)
         if not isinstance(network, nn.Module):
             raise HRNetError(f"ablation {str(ablation)!r:.150} returned no network")
+        if not isinstance(change, Ablation):
+            network = _told(network, parts.describe(change))
     return network
+
+
+def _told(network, text):
+    """The network whose `specification` tells of one ablation more."""
+    if not getattr(network, "specification", ""):
+        return network
+    told = json.loads(network.specification)
+    told["ablations"] = [*told.get("ablations", ()), text]
+    return network.clone(specification=json.dumps(told))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +327,8 @@ def carry(source: Mapping, variables: Mapping) -> Carried:
 
     By path and shape: weights of the whole network load into an ablated one.
     """
-    old, new = (flatten_dict(dict(tree), sep="/") for tree in (source, variables))
+    old: dict[str, Any] = flatten_dict(dict(source), sep="/")
+    new: dict[str, Any] = flatten_dict(dict(variables), sep="/")
     fits = {n for n, leaf in new.items() if n in old and jnp.shape(old[n]) == jnp.shape(leaf)}
     made = {n: jnp.asarray(old[n], leaf.dtype) if n in fits else leaf for n, leaf in new.items()}
     return Carried(
@@ -354,7 +369,7 @@ class RuledNetwork(Network):
 
 def _seen_parameters(shared, frozen, collections):
     """The parameters as the modules see them."""
-    flat = flatten_dict(collections.get("params", {}))
+    flat: dict[tuple, Any] = flatten_dict(collections.get("params", {}))
     for user, owner in shared:
         for path, leaf in list(flat.items()):
             if path[:2] == ("backbone", owner) and path[2].startswith("fuse"):

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from hrnet_jax.errors import HRNetError
 
 AXIS = "data"
-_target = contextvars.ContextVar("target", default=None)
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", default=None)
 
 
 def backend() -> str:
@@ -85,6 +85,7 @@ class Devices:
       mesh: the row, its one axis named "data".
       count: the number of devices.
       shard: (i, n): this is process i of n, which holds part i of every batch.
+      whole: the sharding of arrays that lie on every device.
     """
 
     def __init__(self):
@@ -92,12 +93,12 @@ class Devices:
         self.mesh = jax.sharding.Mesh(np.array(row), (AXIS,))
         self.count = len(row)
         self.shard = (jax.process_index(), jax.process_count())
-        self._whole = jax.NamedSharding(self.mesh, jax.P())
-        self._collect = jax.jit(lambda tree: tree, out_shardings=self._whole)
+        self.whole = jax.NamedSharding(self.mesh, jax.P())
+        self._collect = jax.jit(lambda tree: tree, out_shardings=self.whole)
 
     def replicate(self, tree):
         """The arrays, equal in every process, on every device."""
-        return jax.make_array_from_process_local_data(self._whole, jax.device_get(tree))
+        return jax.make_array_from_process_local_data(self.whole, jax.device_get(tree))
 
     def split(self, batch, axis: int = 0):
         """A batch (this process's part of it) with its rows, along `axis`, shared out."""

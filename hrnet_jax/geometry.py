@@ -1,8 +1,8 @@
 """Boxes, crop transforms and flips: pure NumPy, float64.
 
 Coordinates are continuous: pixel k covers [k, k + 1) and its centre is k + 0.5. Points are (x, y).
-A square box has a centre (x, y) and a side in image pixels; the official CSV files store
-``scale = side / 200``, before the padding of 1.25.
+A square box has a centre (x, y) and a side in image pixels, before the padding of 1.25. The
+official files store scale = side / 200: `sides_of` and `scales_of` convert.
 """
 
 import numpy as np
@@ -20,14 +20,34 @@ def landmark_box(points) -> tuple[np.ndarray, float]:
 
     Returns:
       center: (2,) float64, image pixels.
-      scale: longer side / 200, before padding.
+      side: the longer side, image pixels.
     """
     points = np.asarray(points, np.float64).reshape(-1, 2)
     points = points[np.isfinite(points).all(axis=1)]
     if not len(points):
         raise HRNetError("a face without a single finite landmark has no box")
     low, high = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))
-    return (low + high) / 2, float((high - low).max()) / 200
+    return (low + high) / 2, float((high - low).max())
+
+
+def sides_of(scales) -> np.ndarray:
+    """Box sides in image pixels of the official files' scales, of any shape; float64.
+
+    As decimals, like the files: to the 15 digits that a float64 keeps of every decimal number. So
+    0.29 is 58 pixels, where the product of floats is 57.99999999999999, and `scales_of` gives back
+    a scale of up to 14 digits to the bit.
+    """
+    return _decimals(200 * np.asarray(scales, np.float64))
+
+
+def scales_of(sides) -> np.ndarray:
+    """The official files' scales of box sides in image pixels, of any shape; float64."""
+    return _decimals(np.asarray(sides, np.float64) / 200)
+
+
+def _decimals(values):
+    rounded = [float(f"{value:.15g}") for value in values.ravel().tolist()]
+    return np.array(rounded, np.float64).reshape(values.shape)
 
 
 def box_from_corners(x0, y0, x1, y1) -> tuple[np.ndarray, float]:

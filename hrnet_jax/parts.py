@@ -117,7 +117,7 @@ def bind(spec, kind: str, table: Mapping[str, Any], *, allow: Allow = True):
     return functools.partial(part, **arguments)
 
 
-def build(spec, kind: str, table: Mapping[str, Any], *, allow: Allow = True, **given):
+def build(spec, kind: str, table: Mapping[str, Any], *, allow: Allow = True, **given) -> Any:
     """Makes the part of `spec`: calls it with the arguments beside it and with `given`.
 
     An object that is neither text, table, class nor `functools.partial` of one is there already and
@@ -166,7 +166,7 @@ def describe(part, table: Mapping[str, Any] | None = None):
         if entry is part:
             return name
     if isinstance(part, functools.partial):
-        positions = list(inspect.signature(part.func).parameters)
+        positions = list(inspect.signature(part.func).parameters) if part.args else []
         arguments = dict(zip(positions, part.args, strict=False)) | part.keywords
         inner = describe(part.func, table)
         inner = inner if isinstance(inner, dict) else {"name": inner}
@@ -178,6 +178,17 @@ def describe(part, table: Mapping[str, Any] | None = None):
     if hasattr(part, "__qualname__"):
         return f"{part.__module__}:{part.__qualname__}"
     return f"{type(part).__module__}:<{type(part).__qualname__}>"
+
+
+def accepted(part, given: Mapping) -> dict:
+    """Those of `given` that the part's signature names and that are not bound to it already."""
+    try:
+        known = inspect.signature(part).parameters
+    except (TypeError, ValueError):  # written in C: Python cannot tell
+        return dict(given)
+    bound = part.keywords if isinstance(part, functools.partial) else {}
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    return {k: v for k, v in given.items() if (takes_any or k in known) and k not in bound}
 
 
 def check_arguments(part, arguments: Mapping, label: str, complete: bool = False) -> None:

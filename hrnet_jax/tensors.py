@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, describe_error, open_atomically, open_binary
 
 # What the standard library, NumPy and safetensors raise on damaged bytes.
 _DAMAGE = (
@@ -47,7 +47,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
     Raises:
       HRNetError: unreadable, damaged, or no safetensors file.
     """
-    path = Path(path)
+    path = as_path(path)
     with one_line_errors(path):
         with open_file(path) as file:
             data = file.read()
@@ -78,7 +78,8 @@ def write_safetensors(
     """
     # Wide numbers first, so that all are aligned, which PyTorch's reader needs.
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
-    entries, position = {"__metadata__": dict(header)}, 0
+    entries: dict[str, dict] = {"__metadata__": dict(header)}
+    position = 0
     for name, array in tensors.items():
         offsets = [position, position + array.nbytes]
         kind = _WRITTEN[array.dtype.name]
@@ -110,9 +111,9 @@ def open_file(path):
     if not path.is_file():  # also keeps a pipe or a device from blocking
         raise HRNetError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        return open(path, "rb")
+        return open_binary(path)
     except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror}") from error
+        raise HRNetError(f"cannot read {path}: {describe_error(error)}") from error
 
 
 def number_type(kind):

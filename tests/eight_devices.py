@@ -17,8 +17,8 @@ from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.parallel import several_steps
 from hrnet_jax.training.state import create_state
-from hrnet_jax.training.step import make_train_step
 from tests import tiny
+from tests.steps import landmark_step, pure_step, resident_feed
 
 SIZE, LANDMARKS, BATCH = 32, 19, 16  # two faces a device
 CODEC = UnbiasedCodec()
@@ -58,8 +58,8 @@ def test_jit_mode_is_one_device(devices, network, accumulate):
     model, variables = network
     optimiser = optax.adam(1e-3)
     options = {"accumulate": accumulate, "ema_decay": 0.9}
-    one = make_train_step(model, CODEC, optimiser, **options)
-    many = make_train_step(model, CODEC, optimiser, mesh=devices.mesh, **options)
+    one = landmark_step(model, CODEC, optimiser, **options)
+    many = landmark_step(model, CODEC, optimiser, mesh=devices.mesh, **options)
     state = jax.device_put(jax.device_get(create_state(variables, optimiser, ema=True)))
     states = devices.replicate(create_state(variables, optimiser, ema=True))
     for batch in batches(10):
@@ -103,7 +103,7 @@ def test_pmap_mode_is_eight_replicas(devices, network):
     model, variables = network
     optimiser = optax.sgd(0.1)
     expected, loss, norm = by_hand(model, variables, optimiser, 3)
-    step = make_train_step(model, CODEC, optimiser, mesh=devices.mesh, mode="pmap")
+    step = landmark_step(model, CODEC, optimiser, mesh=devices.mesh, mode="pmap")
     state = devices.replicate(create_state(variables, optimiser))
     for batch in batches(3):
         state, metrics = step(state, devices.split(batch))
@@ -115,7 +115,7 @@ def test_modes_differ_by_their_statistics(devices, network):
     model, variables = network
     losses = []
     for mode in ("jit", "pmap"):
-        step = make_train_step(model, CODEC, optax.sgd(0.1), mesh=devices.mesh, mode=mode)
+        step = landmark_step(model, CODEC, optax.sgd(0.1), mesh=devices.mesh, mode=mode)
         state = devices.replicate(create_state(variables, optax.sgd(0.1)))
         losses.append(float(step(state, devices.split(next(batches(1))))[1]["loss"]))
     assert losses[0] != pytest.approx(losses[1], rel=1e-6)
@@ -129,7 +129,7 @@ def test_devices_send_each_other_gradients_only(devices, network, mode, accumula
     """
     model, variables = network
     optimiser = optax.adam(1e-3)
-    step = make_train_step(
+    step = landmark_step(
         model, CODEC, optimiser, accumulate=accumulate, mesh=devices.mesh, mode=mode
     )
     state = devices.replicate(create_state(variables, optimiser))
@@ -158,15 +158,16 @@ def test_batches_made_from_data_on_the_devices(devices, network, mode):
         return jax.tree.map(lambda x: x[step], data)
 
     options = {"mesh": devices.mesh, "mode": mode}
-    fed = make_train_step(model, CODEC, optimiser, **options)
-    resident = make_train_step(model, CODEC, optimiser, prepare=prepare, **options)
-    call = several_steps(resident, 2, resident=True)
+    fed = landmark_step(model, CODEC, optimiser, **options)
+    call = several_steps(
+        pure_step(model, CODEC, optimiser, **options), resident_feed(prepare, devices), 2
+    )
     state, other = (devices.replicate(create_state(variables, optimiser)) for _ in range(2))
     for batch in feed:
         state, _ = fed(state, devices.split(batch))
-    hlo = call.lower(other, data, 2).compile().as_text()
+    hlo = call.lower(other, data, None, np.uint32(0), 2).compile().as_text()
     assert {collective.kind for collective in read_collectives(hlo)} == {"all-reduce"}
-    assert_close(state, call(other, data, 2)[0])
+    assert_close(state, call(other, data, None, np.uint32(0), 2)[0])
 
 
 def test_evaluation_on_a_number_of_faces_that_does_not_divide(devices, network, tmp_path):

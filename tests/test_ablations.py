@@ -12,6 +12,7 @@ from hrnet_jax import ablations
 from hrnet_jax.checkpoints import save_model
 from hrnet_jax.costs import network_costs
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.models import describe_model
 from hrnet_jax.models.layers import upsample_nearest
 
 SIZE = 64
@@ -276,6 +277,7 @@ def test_a_file_says_how_its_network_was_changed(tmp_path):
         lambda leaf: np.ones(leaf.shape, leaf.dtype), jax.eval_shape(changed.init, KEY, IMAGES)
     )
     data = {"name": tests.tiny.MODEL, "num_landmarks": 5, "ablations": texts}
+    assert describe_model(changed) == describe_model(plain) | {"ablations": texts}
     loaded = hrnet_jax.load(save_model(tmp_path / "a", variables, {"model": data}))
     expected = changed.apply(variables, IMAGES)
     assert (loaded.model.apply(loaded.variables, IMAGES) == expected).all()

@@ -101,6 +101,9 @@ def test_end_to_end_trains_with_every_source(tmp_path, per_call):
     config = tiny.get_config(tiny.write_dataset(tmp_path / "data"))
     config.train.steps_per_call = per_call
     step, *rows = end_to_end.measure(config, ["threads", "device"], calls=2, repeats=1)
-    assert step["utilisation"] == 100 and [row["row"] for row in rows] == ["threads", "device"]
+    assert step["utilisation"] == pytest.approx(100) and [row["row"] for row in rows] == [
+        "threads",
+        "device",
+    ]
     assert all(row["steps_per_repeat"] == 2 * per_call for row in rows)
     assert rows[1]["cache_gib"] > 0

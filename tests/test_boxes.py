@@ -24,7 +24,7 @@ def records():
         root=None,
         points=points,
         centers=np.stack([center for center, _ in boxes]),
-        scales=np.array([scale for _, scale in boxes]),
+        sides=np.array([side for _, side in boxes]),
         pictures=np.arange(4, dtype=np.uint8)[[0, 0, 2, 3], None, None, None]
         * np.ones((1, 80, 120, 3), np.uint8),
     )
@@ -55,7 +55,7 @@ def test_rectangles_become_squares(records):
     given = dataclasses.replace(records, rectangles=rectangles)
     squared = with_boxes(given, "rectangle")
     np.testing.assert_allclose(squared.centers, (rectangles[:, :2] + rectangles[:, 2:]) / 2)
-    np.testing.assert_allclose(200 * squared.scales, [60, 60, 56, 60])
+    np.testing.assert_allclose(squared.sides, [60, 60, 56, 60])
     empty = dataclasses.replace(records, rectangles=rectangles * [[1], [1], [0], [1]])
     with pytest.raises(HRNetError, match="face rectangle of b: .*is empty"):
         with_boxes(empty, "rectangle")
@@ -64,9 +64,9 @@ def test_rectangles_become_squares(records):
 def test_each_face_gets_its_own_detection_and_missed_ones_are_marked(records):
     found = with_boxes(records, "detector", detector=detector)
     np.testing.assert_allclose(found.centers[:2], [[30, 39], [92, 47]])
-    np.testing.assert_allclose(200 * found.scales[:2], [42, 40], rtol=1e-6)
+    np.testing.assert_allclose(found.sides[:2], [42, 40], rtol=1e-6)
     np.testing.assert_array_equal(found.centers[2:], records.centers[2:])
-    np.testing.assert_array_equal(found.scales[2:], records.scales[2:])
+    np.testing.assert_array_equal(found.sides[2:], records.sides[2:])
     np.testing.assert_array_equal(found.subsets["detected"], [True, True, False, False])
     assert describe_boxes(found, "detector", 0.0, 0, "yunet.onnx") == {
         "kind": "detector",
@@ -80,7 +80,7 @@ def test_each_face_gets_its_own_detection_and_missed_ones_are_marked(records):
 def test_aflw_networks_get_rectangles_of_faces(records):
     aflw = dataclasses.replace(records, box_sizes=np.full(4, 40.0))
     found = with_boxes(aflw, "detector", detector=detector)
-    np.testing.assert_allclose(200 * found.scales[1], 1.27 * 40, rtol=1e-6)
+    np.testing.assert_allclose(found.sides[1], 1.27 * 40, rtol=1e-6)
     np.testing.assert_allclose(found.centers[1], [92, 47 - 0.07 * 40], rtol=1e-6)
 
 
@@ -91,11 +91,11 @@ def test_jitter_is_seeded_and_of_the_size_it_says():
         root=None,
         points=np.zeros((count, 1, 2)),
         centers=np.full((count, 2), 50.0),
-        scales=np.linspace(0.1, 2, count),
+        sides=np.linspace(20, 400, count),
     )
     moved = with_boxes(records, jitter=jitter, seed=3)
-    shift = (moved.centers - records.centers) / (200 * records.scales[:, None])
-    factor = moved.scales / records.scales
+    shift = (moved.centers - records.centers) / records.sides[:, None]
+    factor = moved.sides / records.sides
     for change in (*shift.T, factor - 1):
         assert -jitter <= change.min() < -0.099 and 0.099 < change.max() <= jitter
         assert abs(change.mean()) < 0.003
@@ -103,7 +103,7 @@ def test_jitter_is_seeded_and_of_the_size_it_says():
     again = with_boxes(records[:10], jitter=jitter, seed=3)
     np.testing.assert_array_equal(again.centers, moved.centers[:10])
     other = with_boxes(records, jitter=jitter, seed=4)
-    assert (other.scales != moved.scales).all()
+    assert (other.sides != moved.sides).all()
     np.testing.assert_array_equal(records.centers, 50.0)
 
 
@@ -123,6 +123,6 @@ def test_haar_boxes_of_photographs_lie_near_the_landmarks(shared):
     found = with_boxes(records, "detector", detector=make_detector("haar"))
     detected = found.subsets["detected"]
     assert detected.sum() >= 6
-    factor = (found.scales / records.scales)[detected]
-    shift = np.abs(found.centers - records.centers) / (200 * records.scales[:, None])
+    factor = (found.sides / records.sides)[detected]
+    shift = np.abs(found.centers - records.centers) / records.sides[:, None]
     assert 0.7 < factor.min() and factor.max() < 1.4 and shift.max() < 0.25

@@ -19,8 +19,12 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.classification import accuracy
 from hrnet_jax.inference.predictor import Predictor
 from hrnet_jax.models import model_names
-from hrnet_jax.tasks import classification as train
+from hrnet_jax.tasks import train
+from hrnet_jax.tasks.classification import METRIC
 from hrnet_jax.tasks.classification_config import default_config
+from hrnet_jax.tasks.settings import check_numbers
+from hrnet_jax.training import loop
+from hrnet_jax.training.optimisers import create_optimiser
 from tests import tiny  # noqa: F401 (adds the tiny network)
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -75,7 +79,7 @@ def run_once(pictures, quick_compile, tmp_path_factory):
     """A finished run, its copy as it was after two of four epochs, and its compiled step."""
     folder, made = tmp_path_factory.mktemp("runs"), []
     finished, halfway = folder / "finished", folder / "halfway"
-    save, make = TrainCheckpoints.save, train.make_train_step
+    save, make = TrainCheckpoints.save, loop.compile_steps
 
     def save_and_copy(self, state, value):
         save(self, state, value)
@@ -88,8 +92,8 @@ def run_once(pictures, quick_compile, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainCheckpoints, "save", save_and_copy)
-        patch.setattr(train, "make_train_step", make_and_keep)
-        train.train(get_config(pictures), finished)
+        patch.setattr(loop, "compile_steps", make_and_keep)
+        train(get_config(pictures), finished)
     return finished, halfway, made[0]
 
 
@@ -103,7 +107,7 @@ def checkpoint(run_once, tmp_path_factory):
 
 
 def final_state(workdir):
-    checkpoints = TrainCheckpoints(workdir, metric=train.METRIC)
+    checkpoints = TrainCheckpoints(workdir, metric=METRIC)
     try:
         assert checkpoints.latest_step == 16
         return jax.device_get(checkpoints.load(16))
@@ -132,8 +136,8 @@ def test_training_reduces_the_loss(run_once):
 
 def test_a_resumed_run_ends_identically(pictures, run_once, monkeypatch):
     finished, halfway, step = run_once
-    monkeypatch.setattr(train, "make_train_step", lambda *args: step)
-    train.train(get_config(pictures), halfway)
+    monkeypatch.setattr(loop, "compile_steps", lambda *args: step)
+    train(get_config(pictures), halfway)
     a, b = (jax.tree.leaves(final_state(workdir)) for workdir in (finished, halfway))
     assert len(a) > 100
     for left, right in zip(a, b, strict=True):
@@ -415,7 +419,7 @@ def test_sgd_is_pytorchs():
     torch = pytest.importorskip("torch", reason="pip install 'hrnet-jax[torch]' to compare")
     config = ConfigDict(default_config())
     config.train.update(learning_rate=0.1, milestones=(2,))
-    optimiser = train.create_optimiser(config, steps_per_epoch=1)
+    optimiser = create_optimiser(config.train, 1, 100)
     ours = np.array([1.0, -2.0], np.float32)
     theirs = torch.nn.Parameter(torch.tensor(ours))
     sgd = torch.optim.SGD([theirs], 0.1, 0.9, weight_decay=1e-4, nesterov=True)
@@ -433,5 +437,5 @@ def test_sgd_is_pytorchs():
 def test_the_imagenet_config(argument):
     config = load_config(f"configs/imagenet_w18.py{argument}")
     assert config.task == "classification" and config.model.name in model_names()
-    train.check_numbers(config)
+    check_numbers(config)
     assert Preprocessing(**config.preprocessing.to_dict()).input_size in (224, 64)

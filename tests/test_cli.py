@@ -1,6 +1,7 @@
 """The command line: help, and one clear line with exit status 2 for bad input."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from hrnet_jax import cli
 from hrnet_jax.cli import configs, data
-from hrnet_jax.training.loop import train
+from hrnet_jax.tasks import train
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -175,7 +176,7 @@ def test_checkpoint_of_another_network(capsys, config_file, workdir, tmp_path):
         f"--checkpoint={workdir}",
         f"--output={tmp_path}",
         says=[
-            "holds {'name': 'plain', 'num_landmarks': 68}",
+            "holds {'name': 'plain', 'num_landmarks': 68",
             "asks for {'name': 'hrnetv2_w18'",
         ],
     )
@@ -236,11 +237,16 @@ HELP = [(c,) for c in cli.COMMANDS if c != "data"] + [("data", c) for c in data.
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
 def test_help_names_only_what_an_installed_package_has(command, capsys):
-    """A wheel has neither train.py nor configs/: commands are `hrnet-jax …`, configs go by name."""
+    """A wheel has neither train.py nor configs/: commands are `hrnet-jax …`, configs go by name.
+
+    A study is a file of the user's own, `fusion.py` say.
+    """
     with pytest.raises(SystemExit):
         cli.main([*command, "--help"])
     text = capsys.readouterr().out
-    assert not re.search(r"\w+\.py\b(?! classifier)|configs/", text.replace("config.py", ""))
+    assert not re.search(
+        r"\w+\.py\b(?! classifier)|configs/", re.sub(r"(config|fusion)\.py", "", text)
+    )
     for name in re.findall(r"--config=(\w+)", text):
         assert name in configs.shipped_configs() or name == "FILE"
     for name in re.findall(r"hrnet-jax (\w+)", text):
@@ -251,7 +257,28 @@ def test_import_is_light():
     code = "import sys, hrnet_jax; sys.exit('jax' in sys.modules or 'tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     code = (
-        "import sys, hrnet_jax.inference.predictor, hrnet_jax.training.loop; "
+        "import sys, hrnet_jax.inference.predictor, hrnet_jax.tasks.landmarks; "
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["--help"], ["--version"], ["weights", "list"], *([name, "--help"] for name in cli.COMMANDS)],
+    ids=" ".join,
+)
+def test_a_reader_that_has_enough_ends_a_command_quietly(command, monkeypatch, capfd):
+    """As `… | head` does: no traceback, no "error:", and the status that SIGPIPE leaves."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert cli.main(command) == 141
+    assert capfd.readouterr().err == ""
+
+
+def test_a_real_pipe_that_closes_ends_a_command_quietly():
+    script = f"{sys.executable} -m hrnet_jax weights list | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() in ("141", "0") and done.stderr == ""  # 0: written before it closed

@@ -35,7 +35,7 @@ def photos(tmp_path, image):
 def dots(monkeypatch):
     calls = []
 
-    def load(path):
+    def load(path, allow_import=()):
         calls.append(path)
         return dot_model()
 

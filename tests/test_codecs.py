@@ -197,7 +197,7 @@ def test_description_round_trip(codec):
         ({"name": "official", "width": 3}, "no setting 'width'"),
         ({"sigma": 1.5}, "name"),
         ("official", "name"),
-        ({"name": ["official"]}, "unknown codec"),
+        ({"name": ["official"]}, "not a table with a name"),
         ({"name": "official", "sigma": 0}, "sigma 0"),
         ({"name": "official", "sigma": float("nan")}, "sigma nan"),
         ({"name": "official", "sigma": "1.5"}, "sigma '1.5'"),

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from hrnet_jax import protocols
 from hrnet_jax.checkpoints.training import TrainCheckpoints
 from hrnet_jax.codecs import DarkCodec
+from hrnet_jax.tasks import landmarks, train
 from hrnet_jax.training import loop
 from tests import tiny
 
@@ -34,20 +35,20 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def make_once(monkeypatch):
-    """`make_once(name)`: what that function of the loop returns first, it always does.
+    """`make_once(module, name)`: what that function returns first, it always does.
 
     For functions that make a compiled one: a second run does not compile again.
     """
 
-    def once(name):
-        make, made = getattr(loop, name), []
+    def once(module, name):
+        make, made = getattr(module, name), []
 
         def make_or_take(*args, **kwargs):
             if not made:
                 made.append(make(*args, **kwargs))
             return made[0]
 
-        monkeypatch.setattr(loop, name, make_or_take)
+        monkeypatch.setattr(module, name, make_or_take)
 
     return once
 
@@ -59,6 +60,7 @@ def get_config(dataset, model, codec):
         config.protocol = ConfigDict(PROTOCOLS[codec]().to_dict() | {"input_size": SIZE})
         config.train.update(epochs=5, log_every=1, eval_epochs=5)
         config.train.loss = "hih" if codec == "hih" else "mse"
+        config.augment.flip_offset = -1.0 if codec == "dark" else 0.0  # indices mirror about W - 1
     return config
 
 
@@ -84,10 +86,10 @@ def test_ten_steps_and_resuming(dataset, tmp_path, monkeypatch, make_once, model
             shutil.copytree(finished, stopped)  # a run that was killed after this step
 
     monkeypatch.setattr(TrainCheckpoints, "save", save_and_copy)
-    for name in ("make_train_step", "make_forward"):
-        make_once(name)
-    loop.train(config, finished)
-    loop.train(config, stopped)
+    make_once(loop, "compile_steps")
+    make_once(landmarks, "make_forward")
+    train(config, finished)
+    train(config, stopped)
 
     for workdir in (finished, stopped):
         lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]

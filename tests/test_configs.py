@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hrnet_jax
 from hrnet_jax.cli import run
 from hrnet_jax.cli.configs import load_config, shipped_configs
 from hrnet_jax.codecs import DarkCodec, MsraCodec, UnbiasedCodec
@@ -64,6 +65,7 @@ def chosen(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(pipeline.TrainBatches, "__post_init__", reached)
     tiny.write_dataset(tmp_path / "data")
     train = ["--config.model.name=plain", "--config.data.loader=threads", f"--workdir={tmp_path}/r"]
+    train.append("--config.train.batch_size=4")
     root = f"--config.data.root={tmp_path / 'data'}"
 
     def choose(*arguments, show="", config="300w_w18:quicktest"):
@@ -201,3 +203,23 @@ def test_a_wheel_finds_its_configs_beside_the_package(tmp_path, monkeypatch):
     assert load_config("300w_small:hih").train.loss == "hih"
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     assert wheel["targets"]["wheel"]["force-include"]["configs"] == "hrnet_jax/shipped_configs"
+
+
+def test_a_batch_size_alone_says_that_the_learning_rate_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hrnet_jax.tasks.train", lambda *_: {"step": 1, "nme": 2.0})
+    command = ["--config=300w_small", f"--workdir={tmp_path}", "--config.train.batch_size=64"]
+    assert run("train", command) == 0
+    assert "train.batch_size=64 is given, train.learning_rate is not" in capsys.readouterr().out
+    assert run("train", [*command, "--config.train.learning_rate=1e-3"]) == 0
+    assert run("train", command[:2]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+def test_what_is_cited_is_this_version():
+    assert f"\nversion: {hrnet_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_public_names_are_there_without_being_imported():
+    for name in hrnet_jax.__all__:
+        assert getattr(hrnet_jax, name)
+    assert set(hrnet_jax.__all__) == {*hrnet_jax._EXPORTS, "__version__"}

@@ -420,9 +420,12 @@ def test_metadata_of_a_classifier(tmp_path):
 
 
 def test_published_figures_of_the_official_network():
-    (found,) = published.expected(kinds.OFFICIAL_FACE, "hrnetv2_w18", "wflw")
+    (found,) = published.expected([kinds.OFFICIAL_FACE], "hrnetv2_w18", "wflw")
     assert found["metrics"]["NME"] == 4.60 and found["protocol"] == "official"
-    names = [e["name"] for e in published.expected(kinds.MMPOSE_1, "hrnetv2_w18", "wflw")]
+    names = [
+        e["name"]
+        for e in published.expected(kinds.same_networks(kinds.MMPOSE_1), "hrnetv2_w18", "wflw")
+    ]
     assert names == ["mmpose-wflw", "mmpose-wflw-dark", "mmpose-wflw-awing"]
 
 
@@ -499,4 +502,4 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         run("convert", ["--help"])
     assert stop.value.code == 0
-    assert "convert_torch_weights.py HR18-WFLW.pth models/wflw" in capsys.readouterr().out
+    assert "hrnet-jax convert HR18-WFLW.pth models/wflw" in capsys.readouterr().out

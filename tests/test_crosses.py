@@ -63,8 +63,8 @@ def sample_of(protocol, recipe, seed):
     """
     rng = np.random.default_rng(seed)
     center = rng.uniform([180, 130], [240, 170])
-    scale = rng.uniform(0.35, 1.2)  # 256 px are 90 to 300 of the picture
-    reach = 0.3 * 200 * scale
+    side = 200 * rng.uniform(0.35, 1.2)  # 256 px are 90 to 300 of the picture
+    reach = 0.3 * side
     crosses = center + reach * np.array([[-1, 0.1], [0.8, -0.5]]) * rng.uniform(0.4, 1, (2, 2))
     picture = np.zeros((*SHAPE, 3), np.uint8)
     for colour, cross in zip(PIXELS, crosses, strict=True):
@@ -75,8 +75,8 @@ def sample_of(protocol, recipe, seed):
         flip_offset=-2 * protocol.index_offset,  # belongs to the annotation, not to the recipe
         occlusion_probability=0.0,  # would hide crosses: see the next test
     )
-    arguments = (picture, points, center - protocol.index_offset, scale, recipe, [1, 0])
-    sample = protocol.prepare(*arguments, np.random.default_rng(seed))
+    arguments = (picture, points, center - protocol.index_offset, side, recipe, [1, 0])
+    sample = protocol.sample(*arguments, np.random.default_rng(seed))
     flipped = recipe.draw(np.random.default_rng(seed)).flip
     found = np.stack([find_cross(sample["image"], colour) for colour in PIXELS])
     return sample, found[::-1] if flipped else found, flipped
@@ -109,8 +109,8 @@ def test_occlusion_moves_nothing():
     points = np.array([[180.0, 140.0], [240.0, 150.0]])
     for seed in range(8):
         plain, occluded = (
-            hih().prepare(
-                image, points, (210, 150), 0.8, change, [1, 0], np.random.default_rng(seed)
+            hih().sample(
+                image, points, (210, 150), 160, change, [1, 0], np.random.default_rng(seed)
             )
             for change in (dataclasses.replace(recipe, occlusion_probability=0.0), recipe)
         )

@@ -23,7 +23,7 @@ from hrnet_jax.errors import HRNetError, Stopped
 from hrnet_jax.images.augment import RECIPES, Augmentation, Draw
 from hrnet_jax.protocols import float_protocol, mmpose, official
 from hrnet_jax.schemes import get_scheme
-from hrnet_jax.training.loop import train
+from hrnet_jax.tasks import train
 from hrnet_jax.training.parallel import Preemption
 from tests import tiny
 
@@ -84,9 +84,9 @@ def compare(batches, count=24):
     zooms, images, points = [], [], []
     for k in range(count):
         row, draw = k % len(records), augmentation.draw(rng)
-        host = protocol.prepare(
+        host = protocol.sample(
             records.image(row),
-            *(table[row] for table in (records.points, records.centers, records.scales)),
+            *(table[row] for table in (records.points, records.centers, records.sides)),
             Fixed(draw, augmentation.flip_offset),
             SCHEME.flip_permutation,
             rng,
@@ -153,7 +153,7 @@ def test_a_cross_on_a_landmark_stays_on_it():
         root=None,
         points=points,
         centers=np.full((6, 2), [65.3, 59.6]),
-        scales=np.full(6, 80 / 200),
+        sides=np.full(6, 80.0),
         pictures=pictures,
     )
     augmentation = Augmentation(translation=0.05)
@@ -257,7 +257,7 @@ def test_loose_crops_are_whole_pixels_where_they_fit(records):
     crops = make_crops(records, protocol, Augmentation())
     assert (crops["zooms"] == 1).all()
     size = crops["images"].shape[-1]
-    assert size < 1.8 * 200 * records.scales.max() * protocol.padding  # not what 256 px would take
+    assert size < 1.8 * records.sides.max() * protocol.padding  # not what 256 px would take
     x, y = np.rint(crops["anchors"][0] + 0.5 - records.centers[0]).astype(int)  # of the picture
     corner = crops["images"][0][:, max(y, 0) : y + 128, max(x, 0) : x + 128]
     picture = np.moveaxis(records.image(0), -1, 0)[:, max(-y, 0) :, max(-x, 0) :]
@@ -270,7 +270,7 @@ def test_what_it_does_not_do_is_refused(records):
         make(records, protocol=official("300w"))
     with pytest.raises(HRNetError, match="11 faces leave 3 over .* train.drop_last=True"):
         make(records, drop_last=False)
-    far = dataclasses.replace(records, scales=records.scales * 100)
+    far = dataclasses.replace(records, sides=records.sides * 100)
     with pytest.raises(HRNetError, match="face_00000: .*its annotated box is wrong"):
         _ = make(far).cache
 
@@ -299,7 +299,7 @@ def test_a_large_face_at_the_border_of_its_picture():
         root=None,
         points=np.full((1, 68, 2), 100.0),
         centers=np.array([[120.0, 130.0]]),
-        scales=np.array([2.0]),
+        sides=np.array([400.0]),
         pictures=picture[None],
     )
     zooms, images, points = compare(make(records, batch_size=1), count=8)
@@ -315,7 +315,7 @@ def test_training_stops_and_goes_on_without_its_pictures(tmp_path, monkeypatch):
     config.data.update(source="device", cache=str(tmp_path / "crops.safetensors"))
     config.train.update(epochs=2, steps_per_call=3)
     with monkeypatch.context() as patch:
-        patch.setattr(Preemption, "requested", lambda self: True)
+        patch.setattr(Preemption, "requested", lambda self: "SIGTERM")
         with pytest.raises(Stopped, match="saved step 3 of 6"):
             train(config, workdir)
     for picture in (root / "images").glob("train*"):

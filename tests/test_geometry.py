@@ -1,6 +1,7 @@
 """Boxes, transforms and flips, against the official code's integer transforms and by property."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,9 @@ def test_the_integer_transform_truncates_toward_zero():
 
 
 def test_landmark_box_follows_the_annotation_files():
-    center, scale = geometry.landmark_box([[10.2, 20.0], [99.5, 61.3], [np.nan, 5.0]])
+    center, side = geometry.landmark_box([[10.2, 20.0], [99.5, 61.3], [np.nan, 5.0]])
     np.testing.assert_array_equal(center, [55.0, 41.0])
-    assert scale == 90 / 200
+    assert side == 90
     with pytest.raises(HRNetError, match="finite landmark"):
         geometry.landmark_box([[np.nan, 1.0]])
 
@@ -114,12 +115,21 @@ def test_flipping_twice_changes_nothing(name, width, seed):
     np.testing.assert_array_equal(once[b], [width - points[a, 0], points[a, 1]])
 
 
+@given(st.integers(1, 10**9), st.integers(0, 9))
+def test_scales_of_files_and_sides_are_the_same_decimals(digits, places):
+    """Also where the product of floats is off: 200 * 0.29 is 57.99999999999999."""
+    scale = Fraction(digits, 10**places)
+    assert geometry.sides_of(float(scale)) == float(200 * scale)
+    assert geometry.scales_of(float(200 * scale)) == float(scale)
+    assert geometry.scales_of(geometry.sides_of([[float(scale)]])).tolist() == [[float(scale)]]
+
+
 @pytest.mark.parametrize("file", ["wflw_pair/test_wflw.json", "300w_pair/test_300w.json"])
 def test_boxes_are_those_of_the_official_annotations(shared, file):
     annotations = json.loads((shared / "data" / file).read_text())["annotations"]
     assert len(annotations) >= 2
     for annotation in annotations:
         points = np.reshape(annotation["keypoints"], (-1, 3))[:, :2]
-        center, scale = geometry.landmark_box(points)
+        center, side = geometry.landmark_box(points)
         np.testing.assert_array_equal(center, annotation["center"])
-        assert scale == pytest.approx(annotation["scale"], rel=1e-12)
+        assert side == pytest.approx(200 * annotation["scale"], rel=1e-12)

@@ -163,7 +163,7 @@ def test_eval_batches_are_in_order_and_of_one_size(records):
     batches = pipeline.EvalBatches(records, float_protocol(input_size=32), 4)
     made = [batches(step)["image"] for step in range(batches.steps)]
     assert [len(images) for images in made] == [4, 4, 4]
-    crop = batches.protocol.crop(records.image(9), records.centers[9], records.scales[9])
+    crop = batches.protocol.crop(records.image(9), records.centers[9], records.sides[9])
     np.testing.assert_array_equal(made[2][1], crop)
     assert not made[2][3].any()
     masks = [batches(step)["mask"] for step in range(3)]

@@ -58,9 +58,9 @@ def test_wflw_is_prepared_from_its_folders(tmp_path):
         "blur": [False, True, False],
     }
     for row in range(3):
-        center, scale = landmark_box(train.points[row])
+        center, side = landmark_box(train.points[row])
         np.testing.assert_array_equal(train.centers[row], center)
-        assert train.scales[row] == scale
+        assert train.sides[row] == side
         copy = train.path(row).read_bytes()
         assert copy == (source / "WFLW_images" / train.names[row]).read_bytes()
     assert len(opened(output, "face_landmarks_wflw_test")) == 2
@@ -106,8 +106,8 @@ def test_crops_hold_the_same_pixels_and_the_points_move_along(tmp_path):
         np.testing.assert_allclose(cut.points[row], whole.points[row] - low)
         np.testing.assert_allclose(cut.centers[row], whole.centers[row] - low)
         np.testing.assert_allclose(cut.rectangles[row], whole.rectangles[row] - np.tile(low, 2))
-        assert cut.scales[row] == whole.scales[row]
-        side = 200 * 1.2 * whole.scales[row]
+        assert cut.sides[row] == whole.sides[row]
+        side = 1.2 * whole.sides[row]
         original = read_image(source / "WFLW_images" / whole.names[row])
         high = np.minimum(np.ceil(whole.centers[row] + side / 2), original.shape[1::-1])
         expected = original[low[1] : int(high[1]), low[0] : int(high[0])]
@@ -322,3 +322,22 @@ def test_wflw_mini_goes_through_prepare(shared, tmp_path):
         for name in set(again.names):
             copy, original = again.root / name, source / "WFLW_images" / name
             assert copy.read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize("bad", ["x", "", "-1", "nan"])
+def test_skip_bad_leaves_out_a_bad_row_of_an_official_csv(tmp_path, capsys, bad):
+    source = tmp_path / "source"
+    names = [f"{i}.jpg" for i in range(3)]
+    path = data_trees.official_csv(source / "face_landmarks_aflw_train.csv", names, 19, 50)
+    for name in names:
+        data_trees.picture(source / name)
+    lines = path.read_text().splitlines()
+    name, _, rest = lines[2].split(",", 2)
+    path.write_text("\n".join([*lines[:2], f"{name},{bad},{rest}", *lines[3:]]))
+    command = ["data", "prepare", "aflw", f"--source={source}", f"--output={tmp_path / 'out'}"]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert "face_landmarks_aflw_train.csv, line 3" in error and error.count("\n") == 1
+    assert cli.main([*command, "--skip-bad"]) == 0
+    assert "left out 1" in capsys.readouterr().out
+    assert opened(tmp_path / "out", "face_landmarks_aflw_train").names == ("0.jpg", "2.jpg")

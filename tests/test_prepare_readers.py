@@ -146,9 +146,9 @@ def test_cofw_keeps_pixels_occlusion_and_boxes(tmp_path, zipped):
             grey = pixels.ndim == 2
             expected = np.stack([pixels] * 3, axis=-1) if grey else pixels
             np.testing.assert_array_equal(train.image(row), expected)
-            center, scale = landmark_box(train.points[row])
+            center, side = landmark_box(train.points[row])
             np.testing.assert_array_equal(train.centers[row], center)
-            assert train.scales[row] == scale
+            assert train.sides[row] == side
     np.testing.assert_array_equal(train.rectangles, [[10, 11, 39, 41]] * 3)
 
 
@@ -213,7 +213,7 @@ def test_aflw_keeps_its_own_boxes_and_knows_the_frontal_faces(tmp_path):
     prepare("aflw", source, output)
     records = opened(output, "face_landmarks_aflw_test")
     np.testing.assert_array_equal(records.box_sizes, [50] * 4)
-    np.testing.assert_array_equal(records.scales, [0.25] * 4)
+    np.testing.assert_array_equal(records.sides, [50] * 4)
     np.testing.assert_array_equal(records.centers, [[26, 27]] * 4)
     assert records.subsets["frontal"].tolist() == [False, True, False, True]
     assert opened(output, train.stem).subsets == {}
@@ -275,7 +275,7 @@ def test_coco_annotations_keep_boxes_and_occlusion(tmp_path):
     np.testing.assert_array_equal(records.points[0], data_trees.points(5))
     assert records.visible.tolist() == [[True, True, False, True, True]]
     assert records.rectangles.tolist() == [[10, 11, 30, 36]]
-    assert records.centers.tolist() == [[26.5, 27]] and records.scales.tolist() == [0.2]
+    assert records.centers.tolist() == [[26.5, 27]] and records.sides.tolist() == [40]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,8 @@ def test_coco_annotations_keep_boxes_and_occlusion(tmp_path):
         ({"keypoints": [1, 2, 2, 3, "x", 2]}, "keypoints is not a list of numbers"),
         ({"keypoints": [1, 2, 2, 3, 10**400, 2]}, "keypoints is not a list of numbers"),
         ({"keypoints": None}, "keypoints is not a list of numbers"),
-        ({"keypoints": [1, 2, 2, 0, 0, 0]}, "landmark 1 has visibility 0"),
+        ({"keypoints": [1, 2, 2, 0, 0, 3]}, "landmark 1 has visibility 3"),
+        ({"keypoints": [1, 2, 0, 3, 4, 0]}, "no landmark is annotated"),
         ({"scale": 0}, "no extent"),
         ({"center": [1]}, "center is not 2 numbers"),
         ({"bbox": [1, 2, float("inf"), 3]}, "not a finite number"),
@@ -322,19 +323,19 @@ def test_the_box_rule_reproduces_every_official_centre_and_scale(shared, tmp_pat
     records = opened(tmp_path / "out", f"test_{name}")
     assert len(records) >= 2
     for row in range(len(records)):
-        center, scale = landmark_box(records.points[row])
+        center, side = landmark_box(records.points[row])
         np.testing.assert_array_equal(center, records.centers[row])
-        assert scale == records.scales[row]
+        assert side == records.sides[row]
 
 
 def test_aflw_s_boxes_are_not_those_of_its_landmarks(shared, tmp_path):
     prepare("coco", shared / "data" / "aflw_mini", tmp_path / "out")
     records = opened(tmp_path / "out", "test_aflw")
     np.testing.assert_array_equal(records.box_sizes, [362, 128])
-    np.testing.assert_allclose(records.box_sizes, 200 * records.scales)
+    np.testing.assert_allclose(records.box_sizes, records.sides)
     assert all(
-        landmark_box(points)[1] != scale
-        for points, scale in zip(records.points, records.scales, strict=True)
+        landmark_box(points)[1] != side
+        for points, side in zip(records.points, records.sides, strict=True)
     )
 
 
@@ -353,7 +354,7 @@ def test_a_csv_of_names_and_points_becomes_a_split(tmp_path):
     prepare("custom", source, tmp_path / "out")
     train = opened(tmp_path / "out", "train")
     assert train.points.tolist() == [[[10, 20], [30, 41.5]], [[1, 2], [3, 4]]]
-    assert train.centers[0].tolist() == [20, 31] and train.scales[0] == 22 / 200
+    assert train.centers[0].tolist() == [20, 31] and train.sides[0] == 22
     assert opened(tmp_path / "out", "test").subsets["owls"].tolist() == [True, False]
 
 

@@ -33,11 +33,12 @@ def test_official_landmarks_and_nme():
     reference = np.load(DATA / "official_decode_29.npz")
     protocol = official("cofw")
     points, _ = protocol.codec.decode(reference["heatmaps_29"].transpose(0, 2, 3, 1))
-    scales = reference["scale_29"].astype(np.float64) / protocol.padding  # it is in there already
+    # The padding is in there already.
+    sides = 200 * (reference["scale_29"].astype(np.float64) / protocol.padding)
     landmarks = np.stack(
         [
             protocol.to_image(*face)
-            for face in zip(points, reference["center_29"], scales, strict=True)
+            for face in zip(points, reference["center_29"], sides, strict=True)
         ]
     )
     np.testing.assert_array_equal(landmarks, reference["landmarks_29"])
@@ -57,23 +58,23 @@ def test_official_points_are_truncated_and_weighted():
     # Box of 64 px at (32, 32) with padding 1: heatmap pixels are image pixels.
     protocol = Protocol("official", OfficialCodec(), padding=1.0)
     points = np.array([[10.7, 20.2], [-0.6, 5.0], [-3.2, 0.0], [5.0, -2.0], [np.nan, 3.0]])
-    cells, weights = protocol.to_heatmap(points, (32, 32), 64 / 200)
+    cells, weights = protocol.to_heatmap(points, (32, 32), 64)
     np.testing.assert_array_equal(cells[:4], [[10, 20], [0, 5], [-3, 0], [5, -2]])
     np.testing.assert_array_equal(weights, [1, 1, 0, 0, 0])
     assert np.isfinite(cells).all()
     # Back in the image v becomes trunc(v) + 1.
     np.testing.assert_array_equal(
-        protocol.to_image([[10.5, 20.75], [-0.5, -0.5]], (32, 32), 64 / 200), [[11, 21], [1, 1]]
+        protocol.to_image([[10.5, 20.75], [-0.5, -0.5]], (32, 32), 64), [[11, 21], [1, 1]]
     )
 
 
 def test_float_points_stay_continuous():
     protocol = float_protocol()
     points = np.array([[10.7, 20.2], [500.0, -30.0], [np.nan, 3.0], [np.inf, 3.0]])
-    cells, weights = protocol.to_heatmap(points, (40, 50), 0.4, 20)
+    cells, weights = protocol.to_heatmap(points, (40, 50), 80, 20)
     np.testing.assert_array_equal(weights, [1, 1, 0, 0])
     np.testing.assert_array_equal(cells[2:], 0)
-    matrix = crop_matrix((40, 50), 0.4 * 200 * 1.25, 64, 20)
+    matrix = crop_matrix((40, 50), 80 * 1.25, 64, 20)
     np.testing.assert_allclose(cells[0], matrix[:, :2] @ points[0] + matrix[:, 2])
 
 
@@ -81,26 +82,25 @@ def test_float_points_stay_continuous():
 @given(
     st.sampled_from(["float", "mmpose"]),
     st.tuples(st.floats(-500, 2000), st.floats(-500, 2000)),
-    st.floats(0.05, 10),
+    st.floats(10, 2000),
     st.sampled_from([64, 128, 256]),
 )
-def test_continuous_round_trip(name, center, scale, input_size):
+def test_continuous_round_trip(name, center, side, input_size):
     protocol = Protocol(name, UnbiasedCodec(), input_size)
     points = np.random.default_rng(0).uniform(-500, 2000, (10, 2))
-    cells, _ = protocol.to_heatmap(points, center, scale)
-    np.testing.assert_allclose(protocol.to_image(cells, center, scale), points, atol=1e-6)
+    cells, _ = protocol.to_heatmap(points, center, side)
+    np.testing.assert_allclose(protocol.to_image(cells, center, side), points, atol=1e-6)
 
 
 @settings(max_examples=30)
 @given(
-    st.tuples(st.floats(0, 500), st.floats(0, 500)), st.floats(0.5, 3), st.integers(0, 2**32 - 1)
+    st.tuples(st.floats(0, 500), st.floats(0, 500)), st.floats(100, 600), st.integers(0, 2**32 - 1)
 )
-def test_official_round_trip_stays_within_half_a_cell_and_two_pixels(center, scale, seed):
+def test_official_round_trip_stays_within_half_a_cell_and_two_pixels(center, side, seed):
     protocol = official("300w")
-    side = 200 * scale
     points = center + np.random.default_rng(seed).uniform(-side / 2, side / 2, (10, 2))
-    cells, _ = protocol.to_heatmap(points, center, scale)
-    back = protocol.to_image(cells + 0.5, center, scale)
+    cells, _ = protocol.to_heatmap(points, center, side)
+    back = protocol.to_image(cells + 0.5, center, side)
     # trunc(v) + 1 is within one pixel of v, two where v is negative.
     assert np.abs(back - points).max() <= protocol.padding * side / 64 / 2 + 2
 
@@ -125,7 +125,7 @@ def _distances_to_dots(sample, stride=4, reach=4):
 
 DOTS = np.array([[60.3, 40.8], [120.1, 44.6], [91.5, 75.2], [70.0, 110.9], [112.4, 108.2]])
 SWAP = np.array([1, 0, 2, 4, 3])
-BOX = ((90.0, 75.0), 0.5)
+BOX = ((90.0, 75.0), 100.0)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -133,10 +133,10 @@ def test_float_sample_shows_its_points(seed):
     protocol = float_protocol(input_size=128)
     augmentation = Augmentation(flip_probability=0.5, translation=0.05)
     rng = np.random.default_rng(seed)
-    sample = protocol.prepare(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, rng)
+    sample = protocol.sample(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, rng)
     assert sample["image"].shape == (128, 128, 3) and sample["image"].dtype == np.uint8
     assert sample["points"].dtype == sample["weights"].dtype == np.float32
-    assert sample["center"].dtype == np.float64 and isinstance(sample["scale"], float)
+    assert sample["center"].dtype == np.float64 and isinstance(sample["side"], float)
     assert max(_distances_to_dots(sample)) < 0.3
     np.testing.assert_array_equal(sample["weights"], 1)
 
@@ -147,7 +147,7 @@ def test_mmpose_sample_shows_its_points(seed):
     dots = DOTS - 0.5  # where mmpose would annotate them
     augmentation = RECIPES["mmpose1"]
     box, rng = (np.array(BOX[0]) - 0.5, BOX[1]), np.random.default_rng(seed)
-    sample = mmpose(DarkCodec()).prepare(_picture(DOTS), dots, *box, augmentation, SWAP, rng)
+    sample = mmpose(DarkCodec()).sample(_picture(DOTS), dots, *box, augmentation, SWAP, rng)
     # heatmap pixel p -> index p - 0.5 -> crop index 4 (p - 0.5) -> continuous crop pixel + 0.5
     sample["points"] = sample["points"] - 0.5 + 0.5 / 4
     assert max(_distances_to_dots(sample)) < 0.3
@@ -155,23 +155,23 @@ def test_mmpose_sample_shows_its_points(seed):
 
 def test_mmpose_crop_is_opencvs_three_point_affine():
     image = np.random.default_rng(0).integers(0, 256, (150, 180, 3), np.uint8)
-    center, box, angle = np.array([88.5, 71.0]), 200 * 0.5 * 1.25, np.deg2rad(25)
+    center, box, angle = np.array([88.5, 71.0]), 100 * 1.25, np.deg2rad(25)
     up = box / 2 * np.array([np.sin(angle), -np.cos(angle)])
     source = np.stack([center, center + up, center + up + [up[1], -up[0]]]).astype(np.float32)
     target = np.array([[128, 128], [128, 0], [0, 0]], np.float32)
     matrix = cv2.getAffineTransform(source, target)
     expected = cv2.warpAffine(image, matrix, (256, 256), flags=cv2.INTER_LINEAR)
-    crop = mmpose(DarkCodec()).crop(image, center, 0.5, 25)
+    crop = mmpose(DarkCodec()).crop(image, center, 100, 25)
     assert np.mean(crop != expected) < 1e-3 and np.abs(crop - expected.astype(int)).max() < 10
     # A point of the image lies at a quarter of its crop index, in heatmap pixels half a one more.
-    cells, _ = mmpose(DarkCodec()).to_heatmap([[100.0, 80.0]], center, 0.5, 25)
+    cells, _ = mmpose(DarkCodec()).to_heatmap([[100.0, 80.0]], center, 100, 25)
     np.testing.assert_allclose(cells[0], matrix @ [100, 80, 1] / 4 + 0.5, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_official_sample_shows_its_points(seed):
     rng = np.random.default_rng(seed)
-    sample = official("300w").prepare(_picture(DOTS), DOTS, *BOX, Augmentation(), SWAP, rng)
+    sample = official("300w").sample(_picture(DOTS), DOTS, *BOX, Augmentation(), SWAP, rng)
     np.testing.assert_array_equal(sample["points"], np.trunc(sample["points"]))
     sample["points"] = sample["points"] + 0.5  # a whole cell stands for its centre
     assert max(_distances_to_dots(sample, reach=6)) < 5  # half a cell diagonal, and two pixels
@@ -180,12 +180,10 @@ def test_official_sample_shows_its_points(seed):
 @pytest.mark.parametrize("protocol", [official("wflw"), float_protocol()])
 def test_mirrored_sample(protocol):
     image, points, width = _picture(DOTS), DOTS, 180
-    center, scale = (85.0, 75.0), 0.5
-    mirrored = protocol.prepare(
-        image, points, center, scale, MIRROR, SWAP, np.random.default_rng(0)
-    )
+    center, side = (85.0, 75.0), 100.0
+    mirrored = protocol.sample(image, points, center, side, MIRROR, SWAP, np.random.default_rng(0))
     other = points[SWAP] * [-1, 1] + [width, 0]
-    by_hand = protocol.prepare(image[:, ::-1].copy(), other, (width - 85.0, 75.0), scale)
+    by_hand = protocol.sample(image[:, ::-1].copy(), other, (width - 85.0, 75.0), side)
     assert mirrored.keys() == by_hand.keys()
     for key in by_hand:
         np.testing.assert_array_equal(mirrored[key], by_hand[key], err_msg=key)
@@ -197,14 +195,14 @@ def test_same_seed_same_sample_and_nothing_random_without_augmentation():
     protocol = float_protocol(input_size=64)
     augmentation = Augmentation(brightness=0.2, blur_probability=0.5, occlusion_probability=0.5)
     first, second = (
-        protocol.prepare(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, np.random.default_rng(7))
+        protocol.sample(_picture(DOTS), DOTS, *BOX, augmentation, SWAP, np.random.default_rng(7))
         for _ in range(2)
     )
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
-    plain = protocol.prepare(_picture(DOTS), DOTS, *BOX)
+    plain = protocol.sample(_picture(DOTS), DOTS, *BOX)
     np.testing.assert_array_equal(plain["center"], BOX[0])
-    assert plain["scale"] == BOX[1]
+    assert plain["side"] == BOX[1]
     np.testing.assert_array_equal(plain["image"], protocol.crop(_picture(DOTS), *BOX))
 
 
@@ -215,8 +213,8 @@ def test_five_hundred_rotated_boxes_leave_no_official_crop_without_its_shape():
     permutation = get_scheme("300w").flip_permutation
     points = rng.uniform(0, 40, (68, 2))
     for _ in range(500):
-        center, scale = rng.uniform(-20, 80, 2), rng.uniform(0.02, 2)
-        sample = protocol.prepare(image, points, center, scale, Augmentation(), permutation, rng)
+        center, side = rng.uniform(-20, 80, 2), rng.uniform(4, 400)
+        sample = protocol.sample(image, points, center, side, Augmentation(), permutation, rng)
         assert sample["image"].shape == (32, 32, 3)
 
 
@@ -245,8 +243,8 @@ OWN = f"{__name__}:OwnCodec"
 class RotatedProtocol(FloatProtocol, name="rotated"):
     """A protocol of the user's own."""
 
-    def crop(self, image, center, scale, rotation=0.0):
-        return super().crop(image, center, scale, rotation + 90)
+    def crop(self, image, center, side, rotation=0.0):
+        return super().crop(image, center, side, rotation + 90)
 
 
 @given(
@@ -311,6 +309,11 @@ def test_a_codec_of_the_users_own_is_stored_by_its_name():
         Protocol.from_dict(stored)  # a file imports nothing by itself
     with pytest.raises(HRNetError, match="has no encode nor decode"):
         Protocol.from_dict(stored | {"codec": {"name": "fractions:Fraction"}}, allow=True)
+
+
+def test_the_old_name_of_sample_tells_the_new_one():
+    with pytest.raises(HRNetError, match=r"now Protocol.sample, .* a side in pixels"):
+        float_protocol().prepare(_picture(DOTS), DOTS, (90.0, 75.0), 0.5)
 
 
 def test_a_protocol_of_the_users_own():

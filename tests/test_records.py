@@ -38,10 +38,10 @@ def test_reads_the_official_columns(tmp_path):
     records = read_csv(write(tmp_path, HEADER, *ROWS), "images", 2)
     assert records.names == ("a.jpg", "sub/b.jpg") and len(records) == 2
     assert records.root == Path("images") and records.path(1) == Path("images/sub/b.jpg")
-    assert records.points.dtype == records.centers.dtype == records.scales.dtype == np.float64
+    assert records.points.dtype == records.centers.dtype == records.sides.dtype == np.float64
     np.testing.assert_array_equal(records.points, [[[1, 2], [3, 4]], [[5, 6], [-7, 80]]])
     np.testing.assert_array_equal(records.centers, [[10, 20], [11.5, 21]])
-    np.testing.assert_array_equal(records.scales, [0.5, 0.25])
+    np.testing.assert_array_equal(records.sides, [100, 50])
     assert records.box_sizes is None
 
 
@@ -80,7 +80,7 @@ def test_bom_crlf_blank_lines_and_quoted_names(tmp_path):
     lines = [HEADER, '"a, b ""c"".jpg",0.5,10,20,1,2,3,4', "", ROWS[1], "  ", ""]
     records = read_csv(write(tmp_path, *lines, encoding="utf-8-sig", end="\r\n"), ".", 2)
     assert records.names == ('a, b "c".jpg', "sub/b.jpg")
-    np.testing.assert_array_equal(records.scales, [0.5, 0.25])
+    np.testing.assert_array_equal(records.sides, [100, 50])
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_subsets_keep_every_column():
         root=Path("images"),
         points=np.arange(12.0).reshape(3, 2, 2),
         centers=np.arange(6.0).reshape(3, 2),
-        scales=np.array([1.0, 2.0, 3.0]),
+        sides=np.array([1.0, 2.0, 3.0]),
         box_sizes=np.array([4.0, 5.0, 6.0]),
     )
     for index in (slice(1, None), [1, 2], np.array([False, True, True])):
         subset = records[index]
         assert subset.names == ("b", "c") and subset.root == records.root
-        for name in ("points", "centers", "scales", "box_sizes"):
+        for name in ("points", "centers", "sides", "box_sizes"):
             np.testing.assert_array_equal(getattr(subset, name), getattr(records, name)[1:])
     assert records[-1].names == ("c",) and records[:16].names == records.names
     assert [face.names[0] for face in records] == ["a", "b", "c"]
@@ -197,19 +197,20 @@ def test_written_files_read_back_to_the_same_bits(data):
         return np.array(data.draw(st.lists(values, min_size=size, max_size=size))).reshape(shape)
 
     positive = st.floats(1e-6, 1e6)
+    sides = st.integers(1, 10**9).map(lambda thousandths: thousandths / 1000)  # decimals
     records = Records(
         names=tuple(data.draw(st.lists(NAMES, min_size=count, max_size=count))),
         root=Path("images"),
         points=draw((count, landmarks, 2)),
         centers=draw((count, 2)),
-        scales=draw((count,), positive),
+        sides=draw((count,), sides),
         box_sizes=draw((count,), positive) if data.draw(st.booleans()) else None,
     )
     with tempfile.TemporaryDirectory() as folder:
         write_csv(Path(folder) / "faces.csv", records)
         again = read_csv(Path(folder) / "faces.csv", "images", landmarks)
     assert again.names == records.names
-    for name in ("points", "centers", "scales"):
+    for name in ("points", "centers", "sides", "scales"):
         np.testing.assert_array_equal(getattr(again, name), getattr(records, name))
     assert (again.box_sizes is None) == (records.box_sizes is None)
     if records.box_sizes is not None:
@@ -246,4 +247,4 @@ def test_real_annotations_hold_boxes_of_their_landmarks(shared):
     assert len(records) == 200 and records.path(0).is_file()
     low, high = np.floor(records.points.min(axis=1)), np.ceil(records.points.max(axis=1))
     np.testing.assert_allclose(records.centers, (low + high) / 2)
-    np.testing.assert_allclose(records.scales, (high - low).max(axis=1) / 200)
+    np.testing.assert_allclose(records.sides, (high - low).max(axis=1))

@@ -75,7 +75,7 @@ def make_run(
         folder / "images",
         points,
         np.stack([center for center, _ in boxes]),
-        np.array([scale for _, scale in boxes]),
+        np.array([side for _, side in boxes]),
         pictures=pictures,
         subsets={mask: np.arange(count) < 4, "none": np.zeros(count, bool)},
     )

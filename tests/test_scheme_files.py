@@ -14,7 +14,7 @@ from hrnet_jax.inference.drawing import draw_landmarks
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import SCHEMES, get_scheme
 from hrnet_jax.schemes.files import describe
-from hrnet_jax.training.loop import run_metadata
+from hrnet_jax.tasks.landmarks import build_model, run_metadata
 from tests import tiny
 
 OWLS = {
@@ -80,7 +80,8 @@ def test_checkpoints_and_results_carry_the_scheme(tmp_path):
     points = rng.uniform(0, 50, (3, 5, 2))
     records = Records(("a", "b", "c"), tmp_path, points, np.ones((3, 2)), np.ones(3))
     protocol = Protocol.from_dict(plain(config.protocol))
-    metadata = json.loads(json.dumps(run_metadata(config, scheme, protocol, records)))
+    model = build_model(config, scheme, protocol)
+    metadata = json.loads(json.dumps(run_metadata(config, scheme, protocol, records, model)))
     assert get_scheme(metadata["scheme"]) == scheme
     about = {"protocol": None, "model": None, "split": "owls"}
     write_results(tmp_path / "eval", records, points + 1, scheme, about)

@@ -25,8 +25,8 @@ def make_records(names=("a.jpg", "b.jpg", "c.jpg")):
     """29-point faces at random places, their eyes 10 pixels apart."""
     points = np.random.default_rng(0).uniform(0, 100, (len(names), 29, 2))
     points[:, 9] = points[:, 8] + [6, 8]
-    centers, scales = np.full((len(names), 2), 50.0), np.full(len(names), 0.5)
-    return Records(tuple(names), Path("images"), points, centers, scales)
+    centers, sides = np.full((len(names), 2), 50.0), np.full(len(names), 100.0)
+    return Records(tuple(names), Path("images"), points, centers, sides)
 
 
 def write_predictions(path, names, points, columns=None, extra=()):
@@ -189,7 +189,7 @@ def test_per_image_csv_can_be_scored_again(tmp_path):
 def test_aflw_predictions_need_no_box_size(tmp_path):
     points = np.zeros((2, 19, 2))
     sizes = np.array([100.0, 50.0])
-    truth = Records(("a", "b"), tmp_path, points, np.ones((2, 2)), sizes / 200, sizes)
+    truth = Records(("a", "b"), tmp_path, points, np.ones((2, 2)), sizes, sizes)
     write_csv(tmp_path / "truth.csv", truth)
     predictions = write_predictions(tmp_path / "p.csv", ["a", "b"], points + [3, 4])
     result = score_files(predictions, tmp_path / "truth.csv", "aflw", tmp_path).result
@@ -262,9 +262,9 @@ def test_repeated_columns_are_refused(tmp_path):
 def test_mean_shape_of_faces_that_differ_by_their_box_is_exact():
     shape = np.random.default_rng(1).uniform(-0.5, 0.5, (29, 2))
     records = make_records()
-    centers, scales = np.array([[50, 60], [7, 8], [90, 10.0]]), np.array([0.5, 1, 2])
-    points = centers[:, None] + 200 * scales[:, None, None] * shape
-    records = Records(records.names, records.root, points, centers, scales)
+    centers, sides = np.array([[50, 60], [7, 8], [90, 10.0]]), np.array([100.0, 200, 400])
+    points = centers[:, None] + sides[:, None, None] * shape
+    records = Records(records.names, records.root, points, centers, sides)
     np.testing.assert_allclose(mean_shape(records), shape)
     np.testing.assert_allclose(place_in_boxes(shape, records), points)
     assert mean_shape_nme(records[:2], records[2:], COFW) == pytest.approx(0, abs=1e-9)

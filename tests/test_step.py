@@ -9,13 +9,14 @@ import pytest
 
 from hrnet_jax.codecs import DarkCodec, HIHCodec, MsraCodec, OfficialCodec, UnbiasedCodec
 from hrnet_jax.codecs.hih import HIHMaps, decimal_size
+from hrnet_jax.devices import Devices
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.losses import get_loss
 from hrnet_jax.training.parallel import call_counts, several_steps
 from hrnet_jax.training.state import create_state
-from hrnet_jax.training.step import make_train_step
+from tests.steps import landmark_step, pure_step, resident_feed
 
 SIZE = 32  # pixels
 SCHEME = get_scheme("aflw")
@@ -60,7 +61,7 @@ def test_ten_steps_reduce_the_loss_and_give_points(codec, loss):
     batch = random_batch(np.random.default_rng(0))
     model = TwoConvolutions(isinstance(codec, HIHCodec))
     optimiser = optax.adam(1e-2)
-    step = make_train_step(model, codec, optimiser, get_loss(loss, codec))
+    step = landmark_step(model, codec, optimiser, get_loss(loss, codec))
     variables = model.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     state, losses = create_state(variables, optimiser), []
     for _ in range(10):
@@ -87,24 +88,24 @@ def assert_close(a, b, **tolerance):
 
 
 def test_batches_made_in_the_step():
-    """`prepare` with data on the device, one step or several a call: as with batches given."""
+    """Data on the device, one step or several a call: as with batches given."""
     rng = np.random.default_rng(0)
     data = jax.tree.map(lambda *rows: np.stack(rows), *(random_batch(rng) for _ in range(5)))
     optimiser = optax.sgd(1e-2)  # Adam would amplify the rounding of gradients that are zero
     model, state = network_and_state(optimiser)
-    step = make_train_step(model, UnbiasedCodec(), optimiser)
+    step = landmark_step(model, UnbiasedCodec(), optimiser)
     for k in range(5):
         state, _ = step(state, jax.tree.map(lambda x, k=k: x[k], data))
 
     def prepare(data, step):
         return jax.tree.map(lambda x: x[step], data)
 
-    resident = make_train_step(model, UnbiasedCodec(), optimiser, prepare=prepare)
+    resident = pure_step(model, UnbiasedCodec(), optimiser)
     for steps_per_call in (1, 3):
-        call = several_steps(resident, steps_per_call, resident=True)
+        call = several_steps(resident, resident_feed(prepare, Devices()), steps_per_call)
         _, other = network_and_state(optimiser)
         for count in call_counts(0, 5, 5, steps_per_call):
-            other, metrics = call(other, jax.device_put(data), count)
+            other, metrics = call(other, jax.device_put(data), None, np.uint32(0), count)
         assert int(other.step) == 5
         assert_close(state, other, rtol=1e-5, atol=1e-6)
     assert metrics["loss"].shape == (2,)
@@ -118,9 +119,9 @@ def test_accumulated_gradients_and_moving_average():
     start = jax.device_get(state)
     codec = UnbiasedCodec()
     options = {"accumulate": 2, "ema_decay": 0.5}
-    state, metrics = make_train_step(model, codec, optimiser, **options)(state, batch)
+    state, metrics = landmark_step(model, codec, optimiser, **options)(state, batch)
 
-    one = make_train_step(model, codec, optimiser)
+    one = landmark_step(model, codec, optimiser)
     halves, batch_stats = [], start.batch_stats
     for part in (0, 1):
         half = jax.tree.map(lambda x, part=part: x[part::2], batch)

@@ -40,7 +40,7 @@ def write_run(workdir, run, faces=FACES, failed=False):
         root=workdir,
         points=points,
         centers=np.full((faces, 2), 50.0),
-        scales=np.full(faces, 0.5),
+        sides=np.full(faces, 100.0),
         subsets={"hard": np.arange(faces) < 10},
     )
     off = 5 + 100 * EFFECTS[run.point] + rng.normal(0, 0.02) + rng.normal(0, 0.2, faces)

@@ -95,7 +95,7 @@ def records(**columns):
         root=Path("images"),
         points=np.arange(12.0).reshape(3, 2, 2),
         centers=np.ones((3, 2)),
-        scales=np.ones(3),
+        sides=np.full(3, 200.0),
     )
     return dataclasses.replace(made, **columns)
 

@@ -13,8 +13,8 @@ from hrnet_jax.models.layers import PIXEL_MEAN, PIXEL_STD
 from hrnet_jax.models.variants import get_variant
 from hrnet_jax.torch_weights import convert, names
 from hrnet_jax.training.state import create_state
-from hrnet_jax.training.step import make_train_step
 from tests.seeded import seeded_array, seeded_image
+from tests.steps import landmark_step
 
 DATA = "train_face_w18_29.npz"
 
@@ -60,7 +60,7 @@ def test_ten_steps_match_pytorch(x64, data_dir):
 
     model = hrnet_jax.create_model("hrnetv2_w18", 29, dtype=jnp.float64)
     optimiser = keep_gradients(optax.adam(1e-4))
-    step = make_train_step(model, GivenTargets(), optimiser)
+    step = landmark_step(model, GivenTargets(), optimiser)
     state = create_state(variables, optimiser)
     losses = []
     for i in range(10):

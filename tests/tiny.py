@@ -36,12 +36,7 @@ class Plain(nn.Module):
         return Features([ConvNorm(8, self.conv, norm, kernel=3, stride=2, name="stem2")(x)])
 
 
-def _plain(num_landmarks, conv, norm, remat):
-    return Plain(conv, norm)
-
-
-_presets = models._presets
-models._presets = lambda: _presets() | {PLAIN: models.Preset(_plain, "heatmap", 0.99, "kaiming")}
+models.PRESETS[PLAIN] = models.Preset(Plain, init="kaiming")
 
 
 def write_dataset(folder, train=12, valid=6, num_landmarks=68, seed=0):
@@ -60,8 +55,8 @@ def write_dataset(folder, train=12, valid=6, num_landmarks=68, seed=0):
             points.append(center + rng.uniform(-10, 10, (num_landmarks, 2)))
         points = np.stack(points)
         low, high = np.floor(points.min(1)), np.ceil(points.max(1))
-        scales = (high - low).max(1) / 200
-        records = Records(tuple(names), folder / "images", points, (low + high) / 2, scales)
+        sides = (high - low).max(1)
+        records = Records(tuple(names), folder / "images", points, (low + high) / 2, sides)
         write_csv(folder / f"face_landmarks_300w_{split}.csv", records)
     return folder
 

@@ -5,15 +5,14 @@
 
 Tensors are named by their path: "params/backbone/conv1/kernel", "batch_stats/backbone/bn1/mean".
 Metadata is JSON in the file's header: {"format": 1, "version", "model", "scheme", "protocol",
-"provenance"}, and of a classifier "classes"; "model" holds the arguments of `create_model`:
-{"name", "num_landmarks"}, or {"name", "num_classes"}, and "head" where it is not the model's own;
+"provenance"}, and of a classifier "classes"; "model" is what `hrnet_jax.models.describe_model`
+gives: {"name", "num_landmarks"} or {"name", "num_classes"}, the parts that the name does not mean,
 and of a network that was changed "ablations", the texts that `hrnet_jax.ablations` reads.
 """
 
 import dataclasses
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import hrnet_jax
 from hrnet_jax.ablations import ablate
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.models import create_model
+from hrnet_jax.files import as_path
+from hrnet_jax.models import build_model, normalise_images
+from hrnet_jax.schemes import Scheme, stored_scheme
 from hrnet_jax.tensors import read_safetensors, write_safetensors
 
 FILE_NAME = "model.safetensors"
@@ -43,6 +44,28 @@ class Loaded:
     model: Any
     variables: dict
     metadata: dict
+    allow: Any = ()  # packages whose parts its protocol may import too
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The landmark scheme; None of a classifier, or of a file that names none."""
+        named = self.metadata.get("scheme")
+        return None if named is None else stored_scheme(named)
+
+    @property
+    def protocol(self):
+        """The `hrnet_jax.protocols.Protocol` of a landmark network; None where none is named."""
+        stored = self.metadata.get("protocol")
+        if stored is None or "num_classes" in self.metadata["model"]:
+            return None
+        from hrnet_jax.protocols import Protocol
+
+        return Protocol.from_dict(stored, allow=self.allow)
+
+    @staticmethod
+    def normalise(images) -> jax.Array:
+        """What the network takes: uint8 RGB (N, H, W, 3) to float32 by ImageNet's statistics."""
+        return normalise_images(images)
 
 
 def save_model(
@@ -57,15 +80,15 @@ def save_model(
       path: a path ending in .safetensors, or a directory that gets a `model.safetensors`.
       variables: {"params": …, "batch_stats": …}; stored in float32.
       metadata: JSON data with at least {"model": …}, the arguments of `create_model`: "name", with
-        "num_landmarks" or "num_classes", and "head" where it is not the model's own; format and
-        version are added.
+        "num_landmarks" or "num_classes", and its other parts (`hrnet_jax.models.describe_model`);
+        format and version are added.
       dtype: "float16" stores the kernels (nearly all of the file) in half precision; biases and
         batch statistics, which may be large or tiny, stay in float32.
 
     Raises:
       HRNetError: cannot be written, or a kernel does not fit float16.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix != ".safetensors":
         if path.is_file():
             raise HRNetError(f"{path} is a file: give a directory or a path ending in .safetensors")
@@ -85,7 +108,13 @@ def save_model(
     return path
 
 
-def load(path: str | Path, dtype=jnp.float32) -> Loaded:
+def load(
+    path: str | Path,
+    dtype=jnp.float32,
+    *,
+    parts: Mapping[str, Any] | None = None,
+    allow_import: Sequence[str] = (),
+) -> Loaded:
     """Loads a model: weights, network and metadata.
 
     Args:
@@ -94,24 +123,30 @@ def load(path: str | Path, dtype=jnp.float32) -> Loaded:
         (`released_names`).
       dtype: compute dtype of the network, as in `create_model`; the variables are float32, or
         float64 with a float64 network.
+      parts: the parts of one's own that the network is made of, by the text that the metadata has
+        for them ("my_package.my_module:MyNorm").
+      allow_import: packages that the metadata may import its parts from; a file imports nothing
+        unasked.
 
     Raises:
-      HRNetError: nothing there, damaged, another program's file, or weights that do not fit the
-        network which the metadata names (all differences in one message).
+      HRNetError: nothing there, damaged, another program's file, parts that neither `parts` nor
+        `allow_import` covers, or weights that do not fit the network which the metadata names (all
+        differences in one message).
     """
     source, leaves, metadata = _read(path)
     metadata = {"scheme": None, "protocol": None, "provenance": {}} | metadata
     if not isinstance(metadata["provenance"], dict):
         raise HRNetError(f"{source}: the provenance in its metadata is not a table")
     try:
-        model = create_model(**_model_arguments(metadata.get("model")), dtype=dtype)
-        model = ablate(model, *_ablations(metadata["model"]), allow=False)
+        description, ablations = _description(metadata.get("model"))
+        model = build_model(description, dtype=dtype, own=parts, allow=tuple(allow_import))
+        model = ablate(model, *ablations, allow=tuple(allow_import))
     except HRNetError as error:
         raise HRNetError(f"{source}: {error}") from error
     _check_leaves(source, model, leaves)
     param_dtype = jnp.promote_types(dtype, jnp.float32)
     leaves = {name: jnp.asarray(leaf, param_dtype) for name, leaf in leaves.items()}
-    return Loaded(model, unflatten_dict(leaves, sep="/"), metadata)
+    return Loaded(model, unflatten_dict(leaves, sep="/"), metadata, tuple(allow_import))
 
 
 def raise_differences(subject: str, problems: Mapping[str, list[str]], shown: int = 3) -> None:
@@ -148,7 +183,8 @@ def released_path(name: str) -> Path:
 
 def _read(path):
     """Returns (path of the weights, arrays by the name of their leaf, metadata)."""
-    path = Path(path) if os.path.exists(path) else released_path(str(path))
+    path = as_path(path)
+    path = path if path.exists() else released_path(str(path))
     if path.is_dir() and (path / FILE_NAME).is_file():
         path = path / FILE_NAME
     if path.is_dir():
@@ -173,32 +209,31 @@ def _read(path):
     return path, tensors, metadata
 
 
-def _model_arguments(data):
-    """The arguments of `create_model` in a file's metadata, checked."""
+def _description(data):
+    """(what `build_model` takes, texts of ablations) of a file's metadata, checked."""
     if not isinstance(data, dict) or "name" not in data:
         raise HRNetError("its metadata does not name the model")
+    if not isinstance(data["name"], str | dict):
+        raise HRNetError(f"unknown model {data['name']!r:.80}")
+    data = dict(data)
+    ablations = data.pop("ablations", [])
+    if not isinstance(ablations, list) or not all(isinstance(text, str) for text in ablations):
+        raise HRNetError(f"its metadata has the ablations {ablations!r:.80}, which are no texts")
     counts = [key for key in ("num_landmarks", "num_classes") if key in data]
-    if len(counts) != 1:
+    own = not isinstance(data["name"], str) or ":" in data["name"]  # its size is its own matter
+    if len(counts) != 1 and not (own and not counts):
         raise HRNetError("its metadata names neither the number of landmarks nor that of classes")
-    count = data[counts[0]]
-    if type(count) is not int or not 0 < count < 100_000:
-        raise HRNetError(f"its metadata has {count!r:.80} {counts[0].removeprefix('num_')}")
-    if not isinstance(data.get("head", ""), str):
-        raise HRNetError(f"its metadata has the head {data['head']!r:.80}")
-    return {"name": str(data["name"]), counts[0]: count, "head": data.get("head")}
-
-
-def _ablations(data):
-    """The texts of a file's metadata that change its network, checked."""
-    texts = data.get("ablations", [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise HRNetError(f"its metadata has the ablations {texts!r:.80}, which are no texts")
-    return texts
+    for key in counts:
+        if type(data[key]) is not int or not 0 < data[key] < 100_000:
+            raise HRNetError(f"its metadata has {data[key]!r:.80} {key.removeprefix('num_')}")
+    return data, ablations
 
 
 def _check_leaves(source, model, found):
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    expected = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images), sep="/")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    shapes = {key: shapes[key] for key in ("params", "batch_stats") if key in shapes}
+    expected: dict[str, Any] = flatten_dict(shapes, sep="/")
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     wrong = [

@@ -10,13 +10,14 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from hrnet_jax.devices import is_first_process
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import absolute, as_path, open_atomically
 
 METADATA = "metadata.json"
 
@@ -53,11 +54,12 @@ class TrainCheckpoints:
                 n=1,
                 keep_checkpoints_without_metrics=False,
             )
-            self.folder = Path(workdir).resolve() / "checkpoints"
+            self.folder = absolute(as_path(workdir)) / "checkpoints"
             try:
+                policy: Any = keep.AnyPreservationPolicy([keep.LatestN(1), best])
                 self._checkpointer = ocp.training.Checkpointer(
-                    self.folder,
-                    preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(1), best]),
+                    cast(Any, self.folder),  # Orbax's PathLike is epath's, which pathlib's is not
+                    preservation_policy=policy,
                     # Left by a run that was killed while saving. A reader must not: the temporary
                     # folder may be that of a save under way.
                     cleanup_tmp_directories=metadata is not None,
@@ -65,13 +67,13 @@ class TrainCheckpoints:
             except Exception as error:  # Orbax raises many types for what it cannot read
                 raise self._damaged("*", error) from error
         if metadata is not None and is_first_process():
-            with open_atomically(Path(workdir) / METADATA) as file:
+            with open_atomically(as_path(workdir) / METADATA) as file:
                 json.dump(metadata, file, indent=1)
 
     def save(self, state, value: float | None) -> None:
         """Saves the state under its step; metric in percent, None where it was not evaluated."""
         with _quiet():
-            metrics = None if value is None else {self._metric: float(value)}
+            metrics: Any = None if value is None else {self._metric: float(value)}
             self._checkpointer.save(int(state.step), _present(state), metrics=metrics, force=True)
 
     @property
@@ -81,11 +83,11 @@ class TrainCheckpoints:
 
     def best(self) -> tuple[int, float] | None:
         """(step, metric in percent) of the best checkpoint, None before the first evaluation."""
-        found = []
+        found: list[tuple[float, int]] = []
         for step in [checkpoint.step for checkpoint in self._checkpointer.checkpoints]:
             try:
                 with _quiet():
-                    metrics = self._checkpointer.metadata(step).metrics
+                    metrics: Any = self._checkpointer.metadata(step).metrics
             except Exception as error:
                 raise self._damaged(step, error) from error
             if metrics and self._metric in metrics:
@@ -144,7 +146,7 @@ def load_workdir(workdir: Path) -> tuple[dict, dict]:
     average, where the run kept one), and what `train` wrote about the run, with the step and its
     metric added to its provenance.
     """
-    path = Path(workdir) / METADATA
+    path = as_path(workdir) / METADATA
     try:
         metadata = json.loads(path.read_text())
         if not isinstance(metadata, dict) or not isinstance(metadata.get("provenance"), dict):

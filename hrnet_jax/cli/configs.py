@@ -7,7 +7,9 @@ import operator
 import re
 import runpy
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,7 +18,7 @@ from hrnet_jax.errors import HRNetError
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def split_config(argv: list[str]) -> tuple[object, list[str]]:
+def split_config(argv: list[str]) -> tuple[Any, list[str]]:
     """Takes the `--config…` arguments out of a command line.
 
     Returns:
@@ -36,6 +38,17 @@ def split_config(argv: list[str]) -> tuple[object, list[str]]:
             raise HRNetError(f"{overrides[0]} needs --config=FILE too")
         return None, rest
     return override(load_config(files[-1]), overrides), rest
+
+
+def note_batch_size(argv: list[str], config) -> str:
+    """What to know where a command line changes the batch size and not the learning rate."""
+    keys = {argument.split("=")[0] for argument in argv}
+    if "--config.train.batch_size" not in keys or "--config.train.learning_rate" in keys:
+        return ""
+    return (
+        f"note: train.batch_size={config.train.batch_size} is given, train.learning_rate is not "
+        f"and stays {config.train.learning_rate:g}: it may want another one (docs/pods.md)"
+    )
 
 
 def load_config(text: str):
@@ -95,7 +108,11 @@ def override(config, overrides: list[str]):
                 make = _OWN.get(key, lambda text, config: {"name": text})
                 part[name] = ConfigDict(make(text, config)).lock()
             else:
-                part[name] = _parse(text, part[name])
+                unset = text == "None" and _is_none_by_default(key)
+                value = None if unset else _parse(text, part[name])
+                other_type = value is None or isinstance(value, ConfigDict)
+                with part.ignore_type() if other_type else nullcontext():
+                    part[name] = value
         except (HRNetError, KeyError, TypeError, ValueError) as error:
             raise HRNetError(f"{arg}: {_one_line(error)}") from error
     return config
@@ -117,9 +134,20 @@ _OWN = {"protocol": _own_protocol, "protocol.codec": _own_codec}  # all settings
 _SAME = {"protocol.codec.name": "protocol.codec"}  # no codec has the settings of another
 
 
+def _is_none_by_default(key):
+    from hrnet_jax.config import default_config
+    from hrnet_jax.training.workdir import flatten
+
+    return flatten(default_config()).get(key, "") is None
+
+
 def _parse(text, old):
-    """The value that a text means for a key that held `old`."""
-    if isinstance(old, str):
+    """The value that a text means for a key that held `old`.
+
+    A key that holds a name takes a table too, {"name": …, and arguments}, for a part of the user's
+    own (`hrnet_jax.parts`).
+    """
+    if isinstance(old, str) and not text.startswith("{"):
         return text
     if isinstance(old, ConfigDict):
         raise TypeError(f"it has keys of its own: {', '.join(old)}")
@@ -128,7 +156,13 @@ def _parse(text, old):
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
+        value = text if old is None else None
+    if isinstance(old, str):
+        if not isinstance(value, dict) or "name" not in value:
+            raise TypeError(f"{text[:60]!r} is not a table with a name")
+        return ConfigDict(value).lock()
+    if old is None:
+        return value
     if value is None or isinstance(value, bool) != isinstance(old, bool):
         raise TypeError(f"{text[:60]!r} is not of type {type(old).__name__}")
     return value

@@ -1,6 +1,6 @@
 """`hrnet-jax convert`: PyTorch weights to a model of hrnet_jax, and back."""
 
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 
 EPILOG = """\
 examples:
@@ -21,9 +21,12 @@ def main(argv: list[str]) -> int:
         "Convert PyTorch weights of the HRNet family to hrnet_jax, and back.",
         EPILOG,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a PyTorch file; with --to-torch a model")
+    parser.add_argument(
+        "source", type=place, metavar="SOURCE", help="a PyTorch file; with --to-torch a model"
+    )
     parser.add_argument(
         "destination",
+        type=place,
         metavar="DESTINATION",
         help="a folder or a .safetensors file; with --to-torch a .safetensors file",
     )

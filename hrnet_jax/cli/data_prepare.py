@@ -1,6 +1,8 @@
 """`hrnet-jax data prepare`: a downloaded data set, in the project's layout."""
 
-from hrnet_jax.cli.parser import Parser
+import argparse
+
+from hrnet_jax.cli.parser import Parser, place
 
 EPILOG = """\
 examples:
@@ -22,7 +24,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="wflw, 300w, cofw, aflw, coco or custom")
     parser.add_argument("--source", required=True, help="folder with the download")
-    parser.add_argument("--output", required=True, help="folder to write")
+    parser.add_argument("--output", type=place, required=True, help="folder to write")
     parser.add_argument(
         "--crop",
         type=float,
@@ -39,6 +41,12 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="leave out faces that are wrong, missing or unreadable (the first one stops "
         "otherwise)",
+    )
+    parser.add_argument(
+        "--missing",
+        type=_point,
+        metavar="X,Y",
+        help="coordinates that mean a landmark is not annotated: 0,0, or -1 for -1,-1",
     )
     arguments = parser.parse_args(argv)
 
@@ -58,6 +66,7 @@ def main(argv: list[str]) -> int:
         arguments.crop,
         get_scheme(arguments.scheme) if arguments.scheme else None,
         arguments.skip_bad,
+        arguments.missing,
         progress,
     )
     module = DATA_SETS[arguments.name]
@@ -76,6 +85,16 @@ def main(argv: list[str]) -> int:
     if module.CONFIG:
         print(f"use it:  --config={module.CONFIG} --config.data.root={arguments.output}")
     return 0
+
+
+def _point(text):
+    """-1 or 0,0 as (x, y)."""
+    words = text.split(",")
+    try:
+        x, y = map(float, words * 2 if len(words) == 1 else words)
+    except ValueError:
+        raise argparse.ArgumentTypeError("give an x and a y, as in -1,-1") from None
+    return x, y
 
 
 def compare(splits, published) -> tuple[list[list], bool]:

@@ -1,7 +1,7 @@
 """`hrnet-jax data show`: a contact sheet of what training sees."""
 
 from hrnet_jax.cli.configs import load_config, override
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -21,7 +21,9 @@ _MOST = 256  # faces on a sheet
 def main(argv: list[str]) -> int:
     parser = Parser("hrnet-jax data show", "Draw augmented crops of a config's data set.", EPILOG)
     parser.add_argument("config", metavar="CONFIG", help="a Python file with get_config()")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the sheet, .png or .jpg")
+    parser.add_argument(
+        "--output", type=place, required=True, metavar="FILE", help="the sheet, .png or .jpg"
+    )
     parser.add_argument("--count", type=int, default=16, help="faces, default 16")
     parser.add_argument("--step", type=int, default=0, help="training step, from 0 (default)")
     parser.add_argument("--columns", type=int, default=4, help="faces in a row, default 4")
@@ -57,7 +59,7 @@ def draw_sheet(config, count: int, step: int, columns: int, cell: int):
 
     scheme = get_scheme(config.scheme)
     batches = TrainBatches(
-        open_split(config.data, scheme, "train", config.seed),
+        open_split(config.data, scheme, "train"),
         Protocol.from_dict(plain(config.protocol), allow=True),
         Augmentation(**plain(config.augment)),
         scheme.flip_permutation,
@@ -68,7 +70,7 @@ def draw_sheet(config, count: int, step: int, columns: int, cell: int):
     )
     if not batches.steps_per_epoch:
         raise HRNetError(f"train.batch_size = {config.train.batch_size} leaves no batch")
-    faces = []
+    faces: list[tuple[int, int]] = []
     while len(faces) < count:
         epoch, rows = batches.rows(step)
         faces += [(epoch, row) for row in rows.tolist()]

@@ -1,11 +1,9 @@
 """`hrnet-jax evaluate`: score a checkpoint on a data set, or anybody's predictions."""
 
-import functools
-from pathlib import Path
-
 from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser, join_processes
+from hrnet_jax.cli.parser import Parser, join_processes, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 EPILOG = """\
 examples:
@@ -32,35 +30,35 @@ def main(argv: list[str]) -> int:
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
     check(config, arguments)
-    if getattr(config, "task", "landmarks") == "classification":
-        if arguments.distributed:
-            raise HRNetError("--distributed: a classifier is evaluated in one process")
-        from hrnet_jax.evaluation.classification import evaluate_classifier
-
-        evaluate_classifier(config, arguments)
-        print(f"written: metrics.json and per_image.csv in {arguments.output}")
-        return 0
-    join_processes(arguments)
+    classes = getattr(config, "task", "landmarks") == "classification"
+    if classes and arguments.distributed:
+        raise HRNetError("--distributed: a classifier is evaluated in one process")
     changes = [argument for argument in argv if argument.startswith("--config.protocol")]
-    if arguments.predictions:
-        run = score(arguments)
-    else:
-        run = evaluate_checkpoint(config, arguments, changes)
+    if changes and arguments.protocol == "checkpoint":
+        raise HRNetError(
+            f"{changes[0]} has no effect: the protocol is the checkpoint's; add --protocol=config"
+        )
+    join_processes(arguments)
+    run = score(arguments) if arguments.predictions else evaluate_checkpoint(config, arguments)
     if run is None:
         return 0
+    if classes:
+        show_classifier(run.result)
+        print(f"written: metrics.json and per_image.csv in {arguments.output}")
+        return 0
     show(run)
-
-    from hrnet_jax.evaluation.report import write_report
-
-    output = Path(arguments.output)
-    write_report([run], output / "report.html")
-    print(f"written: metrics.json, per_image.csv, annotations.csv and report.html in {output}")
+    print(
+        "written: metrics.json, per_image.csv, annotations.csv and report.html in "
+        f"{arguments.output}"
+    )
     return 0
 
 
 def add_arguments(parser: Parser) -> None:
     """The options but --config, which `split_config` takes out."""
-    parser.add_argument("--checkpoint", help="a workdir, a converted or a released model")
+    parser.add_argument(
+        "--checkpoint", type=place, help="a workdir, a converted or a released model"
+    )
     parser.add_argument("--split", default="valid", choices=("train", "valid"))
     parser.add_argument(
         "--protocol",
@@ -100,19 +98,24 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--detector",
+        type=place,
         default="haar",
         help="of --box=detector: haar, or the path of a YuNet .onnx file (default: haar)",
     )
-    parser.add_argument("--predictions", metavar="CSV", help="predicted points to score instead")
-    parser.add_argument("--truth", metavar="CSV", help="annotations for --predictions")
+    parser.add_argument(
+        "--predictions", type=place, metavar="CSV", help="predicted points to score instead"
+    )
+    parser.add_argument("--truth", type=place, metavar="CSV", help="annotations for --predictions")
     parser.add_argument("--scheme", help="landmark scheme of --predictions, e.g. 300w")
     parser.add_argument(
         "--images",
+        type=place,
         metavar="FOLDER",
         help="for the report on --predictions: what image names start from "
         "(default: images, beside --truth)",
     )
-    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument("--output", type=place, required=True, help="folder for the results")
+    parser.add_allow_import()
     parser.add_processes()
 
 
@@ -136,9 +139,10 @@ def check(config, arguments) -> None:
 
 def score(arguments):
     """Scores the --predictions and writes the results; returns the `Run`."""
+    from hrnet_jax.evaluation.report import write_report
     from hrnet_jax.evaluation.scoring import score_files
 
-    return score_files(
+    run = score_files(
         arguments.predictions,
         arguments.truth,
         arguments.scheme,
@@ -147,97 +151,45 @@ def score(arguments):
         arguments.normaliser,
         arguments.auc,
     )
+    write_report([run], as_path(arguments.output) / "report.html")
+    return run
 
 
-def evaluate_checkpoint(config, arguments, changes):
-    """Runs the checkpoint over the config's data set, writes the results; returns the `Run`.
+def evaluate_checkpoint(config, arguments):
+    """Scores the --checkpoint and writes the results; returns what `hrnet_jax.evaluate` does."""
+    from hrnet_jax.tasks import evaluate
 
-    Of several processes the first does; None from the others.
-    """
-    import dataclasses
-
-    from tqdm import tqdm
-
-    from hrnet_jax.checkpoints import load
-    from hrnet_jax.config import plain
-    from hrnet_jax.data.sources import describe_split, open_split
-    from hrnet_jax.devices import Devices, is_first_process
-    from hrnet_jax.evaluation.boxes import describe_boxes, with_boxes
-    from hrnet_jax.evaluation.landmarks import predict_records
-    from hrnet_jax.evaluation.scoring import write_results
-    from hrnet_jax.inference.detector import make_detector
-    from hrnet_jax.inference.forward import make_forward
-    from hrnet_jax.protocols import Protocol
-    from hrnet_jax.schemes import get_scheme
-    from hrnet_jax.training.loop import compute_dtype, describe_model
-
-    devices = Devices()
-    loaded = load(arguments.checkpoint, compute_dtype(config))
-    scheme = get_scheme(config.scheme)
-    model = loaded.metadata["model"]
-    wanted = describe_model(config, scheme)
-    if model != wanted:
-        raise HRNetError(
-            f"{arguments.checkpoint} holds {model}; the config asks for {wanted}: use its own "
-            "config, or set --config.model.name"
-        )
-    stored = arguments.protocol == "checkpoint" and loaded.metadata["protocol"]
-    if stored and changes:
-        raise HRNetError(
-            f"{changes[0]} has no effect: the protocol is the checkpoint's; add --protocol=config"
-        )
-    # A config's own texts may be imported, those of a file not.
-    protocol = Protocol.from_dict(stored or plain(config.protocol), allow=not stored)
-    if arguments.flip_test:
-        protocol = dataclasses.replace(protocol, flip_test=arguments.flip_test == "on")
-    records = open_split(config.data, scheme, arguments.split, config.seed)
-    records = with_boxes(
-        records,
-        arguments.box,
-        arguments.box_jitter,
-        config.seed,
-        make_detector(arguments.detector) if arguments.box == "detector" else None,
-        progress=lambda pictures: tqdm(pictures, "detecting", unit="picture"),
-    )
-    forward = make_forward(loaded.model, protocol, scheme)
-    predictions = predict_records(
-        forward,
-        devices.replicate(loaded.variables),
-        records,
-        protocol,
-        config.eval.batch_size,
-        config.data.workers,
-        progress=functools.partial(tqdm, unit="batch", disable=not is_first_process()),
-        devices=devices,
-    )
-    if not is_first_process():
-        return None
-    metadata = {
-        "protocol": protocol.to_dict(),
-        "model": model,
-        "dtype": config.model.dtype,
-        "split": describe_split(config.data, arguments.split),
-        "checkpoint": str(arguments.checkpoint),
-        "box": describe_boxes(
-            records, arguments.box, arguments.box_jitter, config.seed, arguments.detector
-        ),
-    }
-    return write_results(
-        arguments.output,
-        records,
-        predictions,
-        scheme,
-        metadata,
-        arguments.normaliser,
-        arguments.auc,
+    return evaluate(
+        config,
+        arguments.checkpoint,
+        split=arguments.split,
+        protocol=arguments.protocol,
+        output=arguments.output,
+        flip_test={"on": True, "off": False}.get(arguments.flip_test),
+        normaliser=arguments.normaliser,
+        auc=arguments.auc,
+        box=arguments.box,
+        box_jitter=arguments.box_jitter,
+        detector=arguments.detector,
+        allow_import=arguments.allow_import,
     )
 
 
 def show(run) -> None:
     """Prints the run's measures and the published table with the run in it."""
     from hrnet_jax.evaluation.benchmarks import compare
-    from hrnet_jax.evaluation.tables import metrics_table
+    from hrnet_jax.evaluation.tables import describe_missing, metrics_table
 
     print(metrics_table(run.result))
+    if text := describe_missing(run.result):
+        print(text)
     if comparison := compare({run.name: run.result}):
         print(f"\n{comparison}\n")
+
+
+def show_classifier(result: dict) -> None:
+    """Prints the accuracies."""
+    from hrnet_jax.evaluation.tables import format_table
+
+    row = [result["count"], f"{result['top1']:.2f}", f"{result['top5']:.2f}"]
+    print(format_table([row], ["pictures", "top-1 %", "top-5 %"]))

@@ -1,9 +1,8 @@
 """`hrnet-jax export`: a trained checkpoint to one small file with a model card."""
 
-from pathlib import Path
-
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, size
 
 EPILOG = """\
 example:
@@ -20,21 +19,24 @@ def main(argv: list[str]) -> int:
         "Write a checkpoint as one .safetensors file with a model card beside it.",
         EPILOG,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a workdir or a model file")
-    parser.add_argument("out", metavar="OUT", help="a path ending in .safetensors")
+    parser.add_argument(
+        "checkpoint", type=place, metavar="CHECKPOINT", help="a workdir or a model file"
+    )
+    parser.add_argument("out", type=place, metavar="OUT", help="a path ending in .safetensors")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"))
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--terms", required=True, help="the terms of these data and weights")
     parser.add_argument("--command", required=True, help="the command that trained it")
+    parser.add_allow_import()
     arguments = parser.parse_args(argv)
-    out = Path(arguments.out)
+    out = as_path(arguments.out)
     if out.suffix != ".safetensors":
         raise HRNetError(f"{out}: give a path ending in .safetensors")
 
     from hrnet_jax.checkpoints import load, save_model
     from hrnet_jax.files import open_atomically
 
-    loaded = load(arguments.checkpoint)
+    loaded = load(arguments.checkpoint, allow_import=arguments.allow_import)
     metadata = loaded.metadata
     metadata["provenance"] |= {
         "data": arguments.data,
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
     with open_atomically(out.with_suffix(".md")) as file:  # before the weights: without it, nothing
         file.write(card(out.stem, metadata, arguments.dtype))
     save_model(out, loaded.variables, metadata, arguments.dtype)
-    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB) and {out.with_suffix('.md')}")
+    print(f"wrote {out} ({size(out) / 1e6:.1f} MB) and {out.with_suffix('.md')}")
     return 0
 
 

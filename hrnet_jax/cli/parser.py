@@ -3,6 +3,7 @@
 import argparse
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +21,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise HRNetError(f"{message} (see {self.prog} --help)")
 
+    def add_allow_import(self):
+        """--allow-import, for checkpoints of networks with parts of one's own."""
+        self.add_argument(
+            "--allow-import",
+            action="append",
+            default=[],
+            metavar="PACKAGE",
+            help="a package that the checkpoint may import its parts from; may be repeated "
+            "(default: it imports nothing)",
+        )
+
     def add_processes(self):
         """The arguments of a job of several processes, for `join_processes`."""
         group = self.add_argument_group("several processes", "one job; see docs/pods.md")
@@ -31,6 +43,12 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: process 0's")
         group.add_argument("--processes", type=int, metavar="N", help="elsewhere: how many")
         group.add_argument("--process", type=int, metavar="I", help="elsewhere: this one, from 0")
+
+
+def place(text: str) -> str:
+    """An argument that names a place: HRNetError, before any work, if it cannot be opened."""
+    as_path(text)
+    return text
 
 
 def join_processes(arguments) -> None:

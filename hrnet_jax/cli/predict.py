@@ -5,8 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, describe_error
 
 EPILOG = """\
 examples:
@@ -27,14 +28,15 @@ def main(argv: list[str]) -> int:
         "Find facial landmarks in pictures and draw them; with a classifier, name what they show.",
         EPILOG,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("images", type=place, nargs="+", metavar="IMAGE", help="picture files")
     parser.add_argument(
         "--checkpoint",
+        type=place,
         metavar="DIR",
         help="a workdir, a converted or a released model (default: the small network inside)",
     )
     parser.add_argument(
-        "--output", default="predictions", metavar="DIR", help="default: %(default)s"
+        "--output", type=place, default="predictions", metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument(
         "--box",
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
         "single picture",
     )
     parser.add_argument(
-        "--detector", metavar="haar|MODEL.onnx", help="haar (default), or a YuNet model"
+        "--detector", type=place, metavar="haar|MODEL.onnx", help="haar (default), or a YuNet model"
     )
     parser.add_argument(
         "--min-score",
@@ -57,8 +59,12 @@ def main(argv: list[str]) -> int:
         "--aligned", action="store_true", help="also write each face turned upright, 112 x 112"
     )
     parser.add_argument(
-        "--names", metavar="FILE", help="of a classifier: the classes' names, one a line"
+        "--names",
+        type=place,
+        metavar="FILE",
+        help="of a classifier: the classes' names, one a line",
     )
+    parser.add_allow_import()
     arguments = parser.parse_args(argv)
     boxes = [_parse_box(text) for text in arguments.box] if arguments.box else None
     if boxes and len(arguments.images) > 1:
@@ -74,8 +80,8 @@ def main(argv: list[str]) -> int:
     # Made before the network is loaded, so that a wrong path is told at once.
     detector = make_detector(arguments.detector) if arguments.detector else None
     checkpoint = arguments.checkpoint or DEFAULT_MODEL
-    loaded = load(checkpoint)
-    output = Path(arguments.output)
+    loaded = load(checkpoint, allow_import=arguments.allow_import)
+    output = as_path(arguments.output)
     if "num_classes" in loaded.metadata["model"]:
         kind, entry_key, about, find = "classes", "classes", *_classifier(loaded, arguments)
     else:
@@ -86,7 +92,7 @@ def main(argv: list[str]) -> int:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HRNetError(f"cannot make the folder {output}: {error.strerror or error}") from error
+        raise HRNetError(f"cannot make the folder {output}: {describe_error(error)}") from error
     entries, used = [], set()
     for path in arguments.images:
         name = _unused_name(Path(path).stem, used)
@@ -164,7 +170,7 @@ def _predict_file(path, find, output, name, kind, entry_key):
         target = output / f"{name}_{kind}{suffix}"
         write_image(target, drawn)
     except HRNetError as error:
-        named = str(error).startswith(str(Path(path)))
+        named = str(error).startswith(str(as_path(path)))
         message = " ".join((str(error) if named else f"{path}: {error}").split())
         print(f"error: {message}", file=sys.stderr)
         return {**entry, "error": message}

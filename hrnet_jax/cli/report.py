@@ -1,6 +1,6 @@
 """`hrnet-jax report`: one page about one or several evaluations."""
 
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 
 EPILOG = """\
 examples:
@@ -16,13 +16,14 @@ read.
 def main(argv: list[str]) -> int:
     parser = Parser("hrnet-jax report", "Write one HTML page about evaluations.", EPILOG)
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a folder that hrnet-jax evaluate wrote"
+        "runs", type=place, nargs="+", metavar="RUN", help="a folder that hrnet-jax evaluate wrote"
     )
     parser.add_argument(
-        "--output", required=True, metavar="FILE", help="the page, e.g. report.html"
+        "--output", type=place, required=True, metavar="FILE", help="the page, e.g. report.html"
     )
     parser.add_argument(
         "--images",
+        type=place,
         metavar="FOLDER",
         help="the folder that image names start from (default: where they were when evaluated)",
     )

@@ -1,7 +1,7 @@
 """`hrnet-jax train`: train a network from a config."""
 
-from hrnet_jax.cli.configs import split_config
-from hrnet_jax.cli.parser import Parser, join_processes
+from hrnet_jax.cli.configs import note_batch_size, split_config
+from hrnet_jax.cli.parser import Parser, join_processes, place
 from hrnet_jax.errors import HRNetError
 
 EPILOG = """\
@@ -13,11 +13,11 @@ examples:
       --config.protocol.codec=dark --config.protocol.codec.kernel=7
   hrnet-jax train --config=imagenet_w18 --workdir=runs/imagenet
 
-The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM saves
-first. A protocol (official, float, mmpose, hih) and its codec (official, unbiased, dark, msra, hih)
-are chosen by name and come with their own settings, which further arguments change. Every key of
-the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a classifier:
-hrnet_jax/tasks/classification_config.py).
+The same command again goes on where the run in --workdir stopped, to the same bits; SIGTERM and
+Ctrl-C save first. A protocol (official, float, mmpose, hih) and its codec (official, unbiased,
+dark, msra, hih) are chosen by name and come with their own settings, which further arguments
+change. Every key of the config can be set by --config.KEY=VALUE: see hrnet_jax/config.py (of a
+classifier: hrnet_jax/tasks/classification_config.py).
 """
 
 
@@ -28,7 +28,9 @@ def main(argv: list[str]) -> int:
         EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
-    parser.add_argument("--workdir", required=True, help="folder of checkpoints and logs")
+    parser.add_argument(
+        "--workdir", type=place, required=True, help="folder of checkpoints and logs"
+    )
     parser.add_processes()
     config, rest = split_config(argv)
     arguments = parser.parse_args(rest)
@@ -36,20 +38,21 @@ def main(argv: list[str]) -> int:
         raise HRNetError("--workdir= is empty: give a folder")
     if config is None:
         raise HRNetError("which --config=FILE? For example --config=300w_small")
-    if getattr(config, "task", "landmarks") == "classification":
-        if arguments.distributed:
-            raise HRNetError("--distributed: a classifier trains in one process")
-        from hrnet_jax.tasks.classification import train
-
-        best = train(config, arguments.workdir)
-        print(f"best top-1 {best['top1']:.2f} % at step {best['step']}: {arguments.workdir}")
-        return 0
     join_processes(arguments)
     from hrnet_jax.devices import is_first_process
-    from hrnet_jax.training.loop import train
+    from hrnet_jax.tasks import train
+    from hrnet_jax.training.logs import words
 
+    if (note := note_batch_size(argv, config)) and is_first_process():
+        print(note)
     best = train(config, arguments.workdir)
     if is_first_process():
-        nme, step = best["nme"], best["step"]
-        print(f"best validation NME {nme:.2f} % at step {step}: {arguments.workdir}")
+        step = best.pop("step")
+        ((metric, value),) = best.items()
+        score = (
+            "no evaluation"
+            if value is None
+            else " ".join(("best validation", *words(metric, value)))
+        )
+        print(f"{score} at step {step}: {arguments.workdir}")
     return 0

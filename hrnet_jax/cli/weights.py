@@ -2,7 +2,7 @@
 
 import argparse
 
-from hrnet_jax.cli.parser import Parser
+from hrnet_jax.cli.parser import Parser, place
 
 EPILOG = """\
 examples:
@@ -26,7 +26,9 @@ def main(argv: list[str]) -> int:
     commands.add_parser("list", help="names, models, published figures, licences")
     get = commands.add_parser("get", help="download one, or say where it is")
     get.add_argument("name", metavar="NAME", help="a name of `weights list`")
-    get.add_argument("--output", default=".", help="folder for the file (default: this one)")
+    get.add_argument(
+        "--output", type=place, default=".", help="folder for the file (default: this one)"
+    )
     arguments = parser.parse_args(argv)
 
     from hrnet_jax.published import PUBLISHED, fetch
@@ -43,10 +45,18 @@ def main(argv: list[str]) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        path = fetch(arguments.name, arguments.output, progress)
+        path = fetch(arguments.name, arguments.output, progress, _kind)
     print(f"{path} is there")
     print(f"convert it with: hrnet-jax convert {path} models/{arguments.name}")
     return 0
+
+
+def _kind(path, model):
+    """The kind of checkpoint in a file that has to hold that model."""
+    from hrnet_jax.torch_weights import kinds
+    from hrnet_jax.torch_weights.torch_file import read_torch_file
+
+    return kinds.recognise(read_torch_file(path), path, model).kind.name
 
 
 def table(entries) -> list[str]:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hrnet_jax.codecs.gaussians import continuous_gaussians
-from hrnet_jax.codecs.peaks import cell_values, check_sigma, peak_cells
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.codecs.peaks import cell_values, check_sigma, check_width, peak_cells
 
 _EXACT = jax.lax.Precision.HIGHEST  # else TPUs and some GPUs round the factors of a product
 _FLOOR = 1e-10  # of the smoothed map, before its logarithm
@@ -48,9 +47,7 @@ class DarkCodec:
 
     def __post_init__(self):
         check_sigma(self.sigma)
-        kernel = self.kernel
-        if isinstance(kernel, bool) or not isinstance(kernel, int) or kernel < 3 or not kernel % 2:
-            raise HRNetError(f"codec kernel {kernel!r} is not an odd number of cells from 3 up")
+        check_width("kernel", self.kernel, 3)
 
     def encode(self, points, weights, size):
         """A Gaussian with its top at each point, over the whole grid.
@@ -126,7 +123,8 @@ def _blur(maps, kernel):
     """Convolves maps (N, H, W, L) with a kernel along both axes, zeros outside."""
 
     def band(size):  # as a matrix: two small products suit an accelerator, and zeros come for free
-        return sum(w * np.eye(size, k=i - len(kernel) // 2) for i, w in enumerate(kernel))
+        shifted = [w * np.eye(size, k=i - len(kernel) // 2) for i, w in enumerate(kernel)]
+        return np.sum(shifted, axis=0)
 
     rows, columns = (band(size).astype(maps.dtype) for size in maps.shape[1:3])
     maps = jnp.einsum("ij,njkl->nikl", rows, maps, precision=_EXACT)

@@ -50,13 +50,17 @@ class HIHCodec:
     decimal_sigma: float = 1.0
     masked: bool = False
 
+    head: ClassVar[str] = "hih"  # of the network that gives what `decode` takes
+
     def __post_init__(self):
         check_sigma(self.sigma)
         check_sigma(self.decimal_sigma)
         if self.decimal_sigma % 1:  # the published code windows fractional ones otherwise
-            raise HRNetError(f"codec decimal_sigma {self.decimal_sigma!r} is not a whole number")
+            raise HRNetError(
+                f"codec decimal_sigma {self.decimal_sigma!r:.80} is not a whole number"
+            )
         if not isinstance(self.masked, bool):
-            raise HRNetError(f"codec masked {self.masked!r} is neither true nor false")
+            raise HRNetError(f"codec masked {self.masked!r:.80} is neither true nor false")
 
     def encode(self, points, weights, size):
         """The whole cell and the rest of each point, as Gaussians.

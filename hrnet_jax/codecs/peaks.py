@@ -1,17 +1,28 @@
 """What the codecs share: where a heatmap is highest, and its values there."""
 
-import math
-
 import jax.numpy as jnp
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.limits import CODEC_SIGMAS, CODEC_WIDTH
 
 
 def check_sigma(sigma):
     """HRNetError where sigma is not a positive number of heatmap cells."""
     number = isinstance(sigma, (int, float)) and not isinstance(sigma, bool)
-    if not number or not math.isfinite(sigma) or sigma <= 0:
-        raise HRNetError(f"codec sigma {sigma!r} is not a positive number of heatmap cells")
+    low, high = CODEC_SIGMAS
+    if not number or not low <= sigma <= high:
+        raise HRNetError(
+            f"codec sigma {sigma!r:.80} is not a positive number of heatmap cells ({low} to {high})"
+        )
+
+
+def check_width(key, width, least):
+    """HRNetError where the width of a codec's window is not an odd number of cells in its range."""
+    if type(width) is not int or not least <= width <= CODEC_WIDTH or not width % 2:
+        raise HRNetError(
+            f"codec {key} {width!r:.80} is not an odd number of cells from {least} up to "
+            f"{CODEC_WIDTH}"
+        )
 
 
 def peak_cells(heatmaps):

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hrnet_jax.codecs.gaussians import continuous_gaussians
-from hrnet_jax.codecs.peaks import cell_values, check_sigma, peak_cells
-from hrnet_jax.errors import HRNetError
+from hrnet_jax.codecs.peaks import cell_values, check_sigma, check_width, peak_cells
 
 # Cells below this fraction of the peak say nothing about its position, and have no logarithm when
 # they are negative.
@@ -47,9 +46,7 @@ class UnbiasedCodec:
 
     def __post_init__(self):
         check_sigma(self.sigma)
-        window = self.window
-        if isinstance(window, bool) or not isinstance(window, int) or window < 5 or not window % 2:
-            raise HRNetError(f"codec window {window!r} is not an odd number of cells from 5 up")
+        check_width("window", self.window, 5)
 
     def encode(self, points, weights, size):
         """A Gaussian with its top at each point, over the whole grid.

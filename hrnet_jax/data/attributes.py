@@ -16,14 +16,14 @@ import numpy as np
 from hrnet_jax.data.records import Records
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
 
 _RECTANGLE = ["x0", "y0", "x1", "y1"]
 
 
 def attributes_path(csv_path: str | Path) -> Path:
     """The sidecar's place: `faces.attributes.csv` for `faces.csv`."""
-    return Path(csv_path).with_suffix(".attributes.csv")
+    return as_path(csv_path).with_suffix(".attributes.csv")
 
 
 def write_attributes(csv_path: str | Path, records: Records) -> None:
@@ -70,10 +70,10 @@ def read_attributes(csv_path: str | Path, records: Records) -> Records:
         pairs = zip(table.names, records.names, strict=False)
         row = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
         what = (
-            f"{path} has {len(table.names)} faces, but {Path(csv_path).name} {len(records)}"
+            f"{path} has {len(table.names)} faces, but {as_path(csv_path).name} {len(records)}"
             if row is None
             else f"{table.place(row)}: {table.names[row]!r} stands where "
-            f"{Path(csv_path).name} has {records.names[row]!r}"
+            f"{as_path(csv_path).name} has {records.names[row]!r}"
         )
         raise HRNetError(f"{what}: the files must have the same faces in the same order")
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 IMAGENET_1K = "imagenet-1k"
 _FILE = Path(__file__).with_name("imagenet_classes.tsv")
@@ -50,7 +51,7 @@ def read_names(path: str | Path) -> list[str]:
       HRNetError: unreadable, empty, or with an empty line.
     """
     try:
-        names = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        names = [line.strip() for line in as_path(path).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise HRNetError(f"cannot read the class names of {path}: {error}") from error
     if not names or not all(names):

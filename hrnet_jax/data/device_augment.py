@@ -1,6 +1,6 @@
 """`Augmentation` in jax.numpy: one face from its loose crop to a training sample, jittable.
 
-The counterpart of `Protocol.prepare` and `hrnet_jax.images.augment.Augmentation`, with the same
+The counterpart of `Protocol.sample` and `hrnet_jax.images.augment.Augmentation`, with the same
 distributions but draws of its own: JAX's generators are not NumPy's. A face is given by its box:
 offsets from the box's centre in sides of the padded box, so that no image size is needed to flip.
 """
@@ -196,7 +196,7 @@ def apply_pixels(image, draw: PixelDraw):
         image = jnp.where(draw.grey, grey, image)
     if draw.blur is not None:
         image = _blur(image, draw.blur)
-    if draw.rectangle is not None:
+    if draw.rectangle is not None and draw.paint is not None:
         x0, y0, x1, y1 = draw.rectangle
         k = jnp.arange(image.shape[0])
         rows, columns = (k >= y0) & (k < y1), (k >= x0) & (k < x1)

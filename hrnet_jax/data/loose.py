@@ -18,6 +18,7 @@ import safetensors
 from hrnet_jax.data.device_augment import reach
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import local_path
 from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.images.crops import ANTIALIAS_BELOW, loose_crop
 from hrnet_jax.protocols import Protocol
@@ -38,7 +39,7 @@ def crop_size(records: Records, protocol: Protocol, augmentation: Augmentation) 
 
 def _needed_sides(records, protocol, augmentation):
     """(N,) sides of the squares about the boxes' centres that augmentation reaches, in pixels."""
-    boxes = 200 * records.scales * protocol.padding
+    boxes = records.sides * protocol.padding
     flip = 2 * abs(augmentation.flip_offset + 2 * protocol.index_offset)
     return reach(augmentation, protocol.padding) * boxes + flip
 
@@ -88,13 +89,13 @@ def make_crops(
     offset = protocol.index_offset
 
     def fill(row):
-        center, side = records.centers[row], 200 * records.scales[row] * protocol.padding
+        center, side = records.centers[row], records.sides[row] * protocol.padding
         image = records.image(row)
         try:
             image, low, zoom = loose_crop(image, center + offset, needed[row], size)
         except HRNetError as error:
             raise HRNetError(f"{records.path(row)}: {error}") from error
-        finite = np.isfinite(records.points[row]).all(axis=-1)
+        finite = np.asarray(np.isfinite(records.points[row]).all(axis=-1))
         crops["images"][row] = np.moveaxis(image, -1, 0)
         crops["anchors"][row] = (center + offset - low) * zoom - 0.5
         crops["sides"][row], crops["zooms"][row] = side * zoom, zoom
@@ -124,7 +125,7 @@ def stored_crops(
     Raises:
       HRNetError: as `make_crops`; the file is of other faces or settings, damaged, or not writable.
     """
-    path = Path(path)
+    path = local_path(path, "data.cache")
     digest = _digest(records, protocol, augmentation)
     if not path.exists():
         crops = make_crops(records, protocol, augmentation, progress)

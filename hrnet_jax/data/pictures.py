@@ -1,17 +1,16 @@
 """Labelled pictures: a folder with one sub-folder for each class, or a TensorFlow data set."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hrnet_jax.data.classes import map_labels
-from hrnet_jax.data.pipeline import Batch
+from hrnet_jax.data.pipeline import Batch, shard_slice
 from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, list_files
 from hrnet_jax.images import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -46,10 +45,10 @@ def find_classes(data, split: str = "train") -> list[str]:
       HRNetError: the folder or data set is not there, or has no classes.
     """
     if data.source == "folder":
-        folder = Path(data.root) / data[split]
+        folder = as_path(data.root) / data[split]
         if not folder.is_dir():
             raise HRNetError(f"{folder}: no such folder (data.root and data.{split} name it)")
-        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         if not found:
             raise HRNetError(f"{folder} has no sub-folder for a class")
         return found
@@ -69,9 +68,9 @@ def open_split(data, split: str, known: Sequence[str] | None, count: int) -> Pic
     """
     if data.source != "folder":
         return _open_tfds(data, split, known, count)
-    folder = Path(data.root) / data[split]
+    folder = as_path(data.root) / data[split]
     if split == "valid" and data.valid_labels:
-        files, labels = _read_labels(Path(data.root) / data.valid_labels, known, count)
+        files, labels = _read_labels(as_path(data.root) / data.valid_labels, known, count)
     else:
         found = find_classes(data, split)
         files, labels = [], []
@@ -88,11 +87,7 @@ def open_split(data, split: str, known: Sequence[str] | None, count: int) -> Pic
 
 def _list_pictures(folder, name):
     """Pictures under folder/name at any depth: paths relative to `folder`, sorted."""
-    found = []
-    for parent, _, files in os.walk(folder / name):
-        inside = os.path.relpath(parent, folder)
-        found += [os.path.join(inside, f) for f in files if f.lower().endswith(SUFFIXES)]
-    return sorted(found)
+    return [file for file in list_files(folder, name) if file.lower().endswith(SUFFIXES)]
 
 
 def _read_labels(path, known, count):
@@ -118,7 +113,7 @@ def _read_labels(path, known, count):
     return files, labels
 
 
-def _tfds_builder(data):
+def _tfds_builder(data) -> Any:
     prefix, _, name = data.source.partition(":")
     if prefix != "tfds" or not name:
         raise HRNetError(f"unknown data.source {data.source!r}: choose 'folder' or 'tfds:NAME'")
@@ -129,7 +124,7 @@ def _tfds_builder(data):
     except ImportError as error:
         raise HRNetError("TensorFlow Datasets: pip install 'hrnet-jax[data]'") from error
     try:
-        builder = tfds.builder(name, data_dir=data.root)
+        builder: Any = tfds.builder(name, data_dir=data.root)
     except Exception as error:  # of many types; the message may have many lines
         reason = " ".join(str(error).split())[:200]
         raise HRNetError(f"TFDS has no {name} under {data.root}: {reason}") from error
@@ -166,7 +161,8 @@ class TrainBatches:
     """The batches of a training run, by step number from 0: each a function of (seed, step).
 
     A batch holds `image` uint8 (B, S, S, 3) RGB and `label` int32 (B,). B is `batch_size`, or less
-    in the last batch of an epoch unless `drop_last`.
+    in the last batch of an epoch unless `drop_last`. With `shard` = (i, n) it holds part i of n
+    equal parts of that batch: what process i of n feeds to its devices.
     """
 
     pictures: Pictures
@@ -175,6 +171,7 @@ class TrainBatches:
     batch_size: int
     seed: int
     drop_last: bool = False
+    shard: tuple[int, int] = (0, 1)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -185,6 +182,7 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pictures))
         rows = order[position * self.batch_size : (position + 1) * self.batch_size]
+        rows = rows[shard_slice(self.shard, len(rows), "train.batch_size")]
         images, labels = [], []
         for row in rows:
             picture = self.pictures.read(int(row))
@@ -198,25 +196,26 @@ class TrainBatches:
 class EvalBatches:
     """The pictures in order, in batches of one size: the last one is filled up with black.
 
-    A batch holds `image` as above, and of the real pictures `label` int32 and `name`.
+    A batch holds `image` as above, `label` int32 (B,), -1 where there is no picture, and `name`
+    (B,). With `shard` = (i, n) it holds part i of n equal parts of that batch.
     """
 
     pictures: Pictures
     preprocessing: Preprocessing
     batch_size: int
+    shard: tuple[int, int] = (0, 1)
 
     @property
     def steps(self) -> int:
         return -(-len(self.pictures) // self.batch_size)
 
     def __call__(self, step: int) -> Batch:
-        first = step * self.batch_size
-        rows = range(first, min(first + self.batch_size, len(self.pictures)))
-        images = np.zeros((self.batch_size, *(self.preprocessing.input_size,) * 2, 3), np.uint8)
-        labels, names = [], []
-        for k, row in enumerate(rows):
+        rows = step * self.batch_size + np.arange(self.batch_size)
+        rows = rows[shard_slice(self.shard, self.batch_size, "eval.batch_size")]
+        images = np.zeros((len(rows), *(self.preprocessing.input_size,) * 2, 3), np.uint8)
+        labels, names = np.full(len(rows), -1, np.int32), [""] * len(rows)
+        for k, row in enumerate(rows[rows < len(self.pictures)].tolist()):
             picture = self.pictures.read(row)
             images[k] = self.preprocessing.crop(picture.image)
-            labels.append(picture.label)
-            names.append(picture.name)
-        return {"image": images, "label": np.array(labels, np.int32), "name": np.array(names)}
+            labels[k], names[k] = picture.label, picture.name
+        return {"image": images, "label": labels, "name": np.array(names)}

@@ -53,11 +53,10 @@ class TrainBatches:
     opener: Callable = dataclasses.field(default_factory=ImageCache, compare=False)
 
     def __post_init__(self):
-        sizes = [self.batch_size]
+        shard_slice(self.shard, self.batch_size, "train.batch_size")
         if not self.drop_last:
-            sizes.append(len(self.records) % self.batch_size)
-        for size in sizes:
-            _part(self.shard, size, "train.batch_size")
+            last = len(self.records) % self.batch_size
+            shard_slice(self.shard, last, "the last batch of an epoch", "set train.drop_last=True")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,7 +68,7 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = _permutation(self.seed, epoch, len(self.records))
         rows = order[position * self.batch_size : (position + 1) * self.batch_size]
-        return epoch, rows[_part(self.shard, len(rows), "train.batch_size")]
+        return epoch, rows[shard_slice(self.shard, len(rows), "train.batch_size")]
 
     def __call__(self, step: int) -> Batch:
         epoch, rows = self.rows(step)
@@ -83,7 +82,7 @@ class TrainBatches:
     def sample(self, epoch: int, row: int) -> Batch:
         """One augmented sample: the same for the same (seed, epoch, row)."""
         try:
-            return self._prepare(epoch, row)
+            return self._make_sample(epoch, row)
         except ImageError as error:
             if not self.skip_bad:
                 raise
@@ -91,19 +90,19 @@ class TrainBatches:
         others = np.random.default_rng([self.seed, 2, epoch, row])
         for other in others.integers(len(self.records), size=_MOST_BAD).tolist():
             try:
-                return self._prepare(epoch, other)
+                return self._make_sample(epoch, other)
             except ImageError as error:
                 self.bad[self.records.names[other]] = str(error)
         first = next(iter(self.bad.values()))
         raise HRNetError(f"{_MOST_BAD} images in a row cannot be read; the first: {first}")
 
-    def _prepare(self, epoch, row):
+    def _make_sample(self, epoch, row):
         records = self.records
-        return self.protocol.prepare(
+        return self.protocol.sample(
             records.open(row, self.opener),
             records.points[row],
             records.centers[row],
-            records.scales[row],
+            records.sides[row],
             self.augmentation,
             self.flip_permutation,
             self._generator(epoch, row),
@@ -128,7 +127,7 @@ class EvalBatches:
     shard: tuple[int, int] = (0, 1)
 
     def __post_init__(self):
-        _part(self.shard, self.batch_size, "eval.batch_size")
+        shard_slice(self.shard, self.batch_size, "eval.batch_size")
 
     @property
     def steps(self) -> int:
@@ -136,25 +135,24 @@ class EvalBatches:
 
     def __call__(self, step: int) -> Batch:
         rows = step * self.batch_size + np.arange(self.batch_size)
-        rows = rows[_part(self.shard, self.batch_size, "eval.batch_size")]
+        rows = rows[shard_slice(self.shard, self.batch_size, "eval.batch_size")]
         mask = rows < len(self.records)
         images = np.zeros((len(rows), *(self.protocol.input_size,) * 2, 3), np.uint8)
         for image, row in zip(images, rows[mask].tolist(), strict=False):
             image[:] = self.protocol.crop(
-                self.records.open(row), self.records.centers[row], self.records.scales[row]
+                self.records.open(row), self.records.centers[row], self.records.sides[row]
             )
         return {"image": images, "mask": mask}
 
 
-def _part(shard, size, key) -> slice:
+def shard_slice(shard, size, key, advice="choose a multiple of their number") -> slice:
     """The part of a batch of `size` rows that `shard` names."""
     index, count = shard
     if not 0 <= index < count:
         raise HRNetError(f"shard {index} of {count}: count them from 0")
     if size % count:
         raise HRNetError(
-            f"{key}: a batch of {size} cannot be shared by {count} processes: choose a multiple "
-            "of their number, and train.drop_last=True where it is the last of an epoch"
+            f"{key}: a batch of {size} cannot be shared by {count} processes: {advice}"
         )
     return slice(index * size // count, (index + 1) * size // count)
 
@@ -171,7 +169,7 @@ def iterate_threads(
     batch: Callable[[int], Batch], start: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
     """Yields batch(start), …, batch(stop - 1), computed ahead by threads (0: one a processor)."""
-    workers = max(workers, 0) or os.cpu_count()
+    workers = max(workers, 0) or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers, "batches")
     ahead = deque()
     try:
@@ -197,7 +195,7 @@ def iterate_tfdata(
     if isinstance(batch, TrainBatches):
         opener = ImageCache(decode_window=tfdata.decode_window)
         batch = dataclasses.replace(batch, opener=opener)
-    return tfdata.iterate(batch, start, stop, workers or os.cpu_count())
+    return tfdata.iterate(batch, start, stop, workers or os.cpu_count() or 1)
 
 
 LOADERS = {"threads": iterate_threads, "tfdata": iterate_tfdata}

@@ -123,6 +123,6 @@ class RandomCrop:
         left, top, width, height = self.box(image.shape[1], image.shape[0], rng)
         mirrored = rng.random() < self.flip_probability
         cut = Image.fromarray(image[top : top + height, left : left + width])
-        size = (preprocessing.input_size,) * 2
+        size = preprocessing.input_size, preprocessing.input_size
         made = np.asarray(cut.resize(size, FILTERS[preprocessing.interpolation]))
         return made[:, ::-1] if mirrored else made

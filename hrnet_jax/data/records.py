@@ -17,7 +17,8 @@ from hrnet_jax import images
 from hrnet_jax.data.columns import BOX, find_columns
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
+from hrnet_jax.geometry import scales_of, sides_of
 from hrnet_jax.schemes import SCHEMES
 
 
@@ -31,7 +32,7 @@ class Records:
       points: float64 (N, L, 2), (x, y) in image pixels, as the data set gives them; NaN, both of
         them, for a landmark that is not annotated. Every face has one that is.
       centers: float64 (N, 2), (x, y) of the landmark box's centre in image pixels.
-      scales: float64 (N,), side of that box in image pixels / 200, before any padding.
+      sides: float64 (N,), side of that box in image pixels, before any padding.
       box_sizes: float64 (N,), image pixels, the length that normalises AFLW's errors; None where
         the data set has no such column.
       pictures: uint8 (N, H, W, 3), RGB, of faces that were rendered instead of read: held in
@@ -46,7 +47,7 @@ class Records:
     root: Path
     points: np.ndarray
     centers: np.ndarray
-    scales: np.ndarray
+    sides: np.ndarray
     box_sizes: np.ndarray | None = None
     pictures: np.ndarray | None = None
     subsets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -68,13 +69,18 @@ class Records:
             root=self.root,
             points=self.points[rows],
             centers=self.centers[rows],
-            scales=self.scales[rows],
+            sides=self.sides[rows],
             box_sizes=pick(self.box_sizes),
             pictures=pick(self.pictures),
             subsets={name: mask[rows] for name, mask in self.subsets.items()},
             rectangles=pick(self.rectangles),
             visible=pick(self.visible),
         )
+
+    @property
+    def scales(self) -> np.ndarray:
+        """The boxes as the official files have them: float64 (N,), side / 200."""
+        return scales_of(self.sides)
 
     def path(self, i: int) -> Path:
         """The image file of face i."""
@@ -103,7 +109,7 @@ def read_csv(
     around what is wrong with single faces: one that goes on after an HRNetError leaves those out.
     HRNetError names the file, the line and the column of anything that is not as it should be.
     """
-    path, found = Path(path), []
+    path, found = as_path(path), []
 
     def choose(header):
         columns = find_columns(str(path), header)
@@ -137,10 +143,10 @@ def read_csv(
         raise HRNetError(f"{path} has no face that can be used")
     records = Records(
         names=table.names,
-        root=Path(root),
+        root=as_path(root),
         points=points,
         centers=numbers[:, 1:3],
-        scales=numbers[:, 0],
+        sides=sides_of(numbers[:, 0]),
         box_sizes=numbers[:, 3] if boxed else None,
     )
     return records if good.all() else records[good]

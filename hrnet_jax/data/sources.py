@@ -1,5 +1,6 @@
 """From `config.data` to the annotated faces of a split."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.records import Records, read_csv
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 from hrnet_jax.geometry import landmark_box
 from hrnet_jax.rendered import SyntheticFaces
 from hrnet_jax.schemes import Scheme
@@ -15,7 +17,7 @@ from hrnet_jax.schemes import Scheme
 SPLITS = ("train", "valid")
 
 
-def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
+def open_split(data, scheme: Scheme, split: str) -> Records:
     """The faces of `split` ("train" or "valid") that `config.data` describes.
 
     "csv": an annotation file in the official columns, its images under `root`/`images`, its
@@ -29,10 +31,7 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
     if count < 0:
         raise HRNetError(f"data.{split}_count = {count}: give how many faces, or 0 for all")
     if data.source in ("csv", "device"):
-        root = Path(data.root)
-        path = root / data[split]
-        records = read_csv(path, root / data.images, scheme.num_landmarks)
-        records = read_attributes(path, records)
+        records = open_annotations(data[split], data.root, data.images, scheme)
         return records[:count] if count else records
     if data.source == "synthetic":
         if scheme.name != "300w":
@@ -42,12 +41,25 @@ def open_split(data, scheme: Scheme, split: str, seed: int = 0) -> Records:
                 f"data.{split}_count = {count} and data.size = {data.size}: synthetic faces need "
                 "how many to render (1 at least) and how large (32 pixels at least)"
             )
-        return render_split(count, len(SPLITS) * seed + SPLITS.index(split), data.size, split)
+        seed = len(SPLITS) * data.seed + SPLITS.index(split)
+        return render_split(count, seed, data.size, split)
     raise HRNetError(f"unknown data.source {data.source!r}: choose csv, device or synthetic")
 
 
+def open_annotations(file: str, root, images: str, scheme: Scheme) -> Records:
+    """The faces of the annotation file root/`file`, their pictures under root/`images`."""
+    root = as_path(root)
+    path = root / file
+    records = read_csv(path, root / images, scheme.num_landmarks)
+    return read_attributes(path, records)
+
+
+@functools.lru_cache(maxsize=2)
 def render_split(count: int, seed: int, size: int, name: str) -> Records:
-    """Renders `count` synthetic faces of `size` pixels; each depends on (seed, its number) only."""
+    """Renders `count` synthetic faces of `size` pixels; each depends on (seed, its number) only.
+
+    The last two splits are kept: runs of one process share them.
+    """
     faces = SyntheticFaces(count, seed, size)
     with ThreadPoolExecutor() as pool:  # OpenCV draws outside Python's lock
         pictures, points = zip(*pool.map(faces.__getitem__, range(count)), strict=True)
@@ -57,7 +69,7 @@ def render_split(count: int, seed: int, size: int, name: str) -> Records:
         root=Path(),
         points=np.stack(points),
         centers=np.stack([center for center, _ in boxes]),
-        scales=np.array([scale for _, scale in boxes]),
+        sides=np.array([side for _, side in boxes]),
         pictures=np.stack(pictures),
     )
 

@@ -15,12 +15,13 @@ import itertools
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, describe_error, open_binary
 
 MAX_ROWS = 1_000_000
 MAX_ROW_LENGTH = 1_000_000
@@ -79,7 +80,7 @@ def read_table(
         not have as many columns as the header, or holds what is not a finite number. The line of
         text names the file, the line and the column.
     """
-    path = Path(path)
+    path = as_path(path)
     rows = _rows(path)
     header = _header(path, rows)
     name_column, columns = choose(header)
@@ -159,16 +160,16 @@ def _number(path, line, header, row, column, missing):
     )
 
 
-def _rows(path) -> Iterator[tuple[int, list[str]]]:
+def _rows(path) -> Generator[tuple[int, list[str]]]:
     """The line number and the cells of every row that is not blank."""
     try:
-        with open(path, "rb") as binary:
+        with open_binary(path) as binary:
             wide = binary.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
             encoding = "utf-16" if wide else "utf-8-sig"
             with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
                 yield from _parsed(_BoundedLines(path, file))
     except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror or error}") from error
+        raise HRNetError(f"cannot read {path}: {describe_error(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise HRNetError(
             f"{path} is not a UTF-8 CSV file: {error}; save it as UTF-8 with commas"

@@ -1,14 +1,14 @@
-"""Published results as data, and the table that puts a run beside them.
+"""Published results, which `published.toml` holds, and the table that puts a run beside them.
 
-The figures of published checkpoints are in `hrnet_jax.published`; here are those of methods
-whose weights this project does not read. Every figure has its source and its normaliser.
+They are of the published checkpoints and of methods whose weights this project does not read.
+Every figure has its source and its normaliser.
 """
 
 import dataclasses
 
 from hrnet_jax.evaluation.metrics import MEASURES
 from hrnet_jax.evaluation.tables import format_measure, format_table, measure_title
-from hrnet_jax.published import PUBLISHED
+from hrnet_jax.published import PUBLISHED, read_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +27,14 @@ class Benchmark:
     measures: tuple[str, ...] = ()
 
 
-# Sizes as the data sets' authors give them.
+_DATA = read_data()
 BENCHMARKS = {
-    "wflw": Benchmark(
-        "WFLW test",
-        {
-            "full": 2500,
-            **dict.fromkeys(("pose", "expression", "illumination", "make-up", "occlusion", "blur")),
-        },
-        ("fr@0.10", "auc@0.10"),
-    ),
-    "300w": Benchmark("300W", {"full": 689, "common": 554, "challenge": 135, "test": 600}),
-    "cofw": Benchmark("COFW test", {"full": 507}, ("fr@0.10",)),
-    "aflw": Benchmark("AFLW", {"full": 4386, "frontal": 1314}),
+    name: Benchmark(
+        entry["title"],
+        {part: count or None for part, count in entry["sizes"].items()},
+        tuple(entry.get("measures", ())),
+    )
+    for name, entry in _DATA["benchmark"].items()
 }
 
 
@@ -54,92 +49,21 @@ class Row:
     source: str
 
 
-def _nme(**parts):
-    return {(part.replace("_", "-"), "nme"): value for part, value in parts.items()}
-
-
-def _full(**measures):
-    names = {"fr": "fr@0.10", "auc": "auc@0.10"}
-    return {("full", names[name]): value for name, value in measures.items()}
-
-
-_ADNET = "README of github.com/huangyangyu/ADNet (Huang et al., ICCV 2021)"
-_SPIGA = "README of github.com/andresprados/SPIGA (Prados-Torreblanca et al., BMVC 2022)"
-_STAR = "paperswithcode.com/paper/star-loss-reducing-semantic-ambiguity-in-1 (CVPR 2023)"
-_HIH = "README of github.com/starhiking/HeatmapInHeatmap (Lan et al., 2021)"
-
-# ADNet's README has a table of 300W too; its heading says inter-pupil, but its figures for LAB are
-# those that LAB's own page gives without saying so, and STAR's two sets contradict it: left out.
-LITERATURE = (
-    Row(
-        "AWing",
-        "wflw",
-        "inter-ocular",
-        _nme(
-            full=4.36,
-            pose=7.38,
-            expression=4.58,
-            illumination=4.32,
-            make_up=4.27,
-            occlusion=5.19,
-            blur=4.96,
-        ),
-        _ADNET,
-    ),
-    Row(
-        "ADNet",
-        "wflw",
-        "inter-ocular",
-        _nme(
-            full=4.14,
-            pose=6.96,
-            expression=4.38,
-            illumination=4.09,
-            make_up=4.05,
-            occlusion=5.06,
-            blur=4.79,
-        ),
-        _ADNET,
-    ),
-    Row(
-        "SPIGA",
-        "wflw",
-        "inter-ocular",
-        _nme(
-            full=4.060,
-            pose=7.141,
-            expression=4.457,
-            illumination=4.004,
-            make_up=3.809,
-            occlusion=4.952,
-            blur=4.650,
-        )
-        | _full(fr=2.080, auc=0.60558),
-        _SPIGA,
-    ),
-    Row("STAR", "wflw", "inter-ocular", _nme(full=4.02) | _full(fr=2.32, auc=0.605), _STAR),
-    Row("HIH", "300w", "inter-ocular", _nme(full=3.09), _HIH),
-    Row("SPIGA", "300w", "inter-ocular", _nme(full=2.994, common=2.587, challenge=4.662), _SPIGA),
-    Row("STAR", "300w", "inter-ocular", _nme(full=2.87, common=2.52, challenge=4.32), _STAR),
-    Row("STAR", "300w", "inter-pupil", _nme(full=4.03, common=3.5, challenge=6.22), _STAR),
-    Row("HIH", "cofw", "inter-ocular", _nme(full=3.21), _HIH),
-    Row("STAR", "cofw", "inter-ocular", _nme(full=3.21), _STAR),
-    Row("AWing", "cofw", "inter-pupil", _nme(full=4.94) | _full(fr=0.99), _ADNET),
-    Row("ADNet", "cofw", "inter-pupil", _nme(full=4.68) | _full(fr=0.59), _ADNET),
-    Row("STAR", "cofw", "inter-pupil", _nme(full=4.62), _STAR),
-)
+def _by_part(figures):
+    """{"NME": …, "NME pose": …, "FR@0.10": …} as {(part, measure): …}."""
+    split = [(key.partition(" "), value) for key, value in figures.items()]
+    return {(part or "full", measure.lower()): value for (measure, _, part), value in split}
 
 
 def _checkpoint_row(entry):
-    """A published checkpoint's figures: "NME", "NME pose", "FR@0.10" … become table cells."""
-    values = {}
-    for key, value in entry.metrics.items():
-        measure, _, part = key.partition(" ")
-        values[part or "full", measure.lower()] = value
     normaliser = "box" if entry.scheme == "aflw" else "inter-ocular"
-    return Row(f"{entry.model}, {entry.name}", entry.scheme, normaliser, values, entry.where)
+    method = f"{entry.model}, {entry.name}"
+    return Row(method, entry.scheme, normaliser, _by_part(entry.metrics), entry.where)
 
 
+LITERATURE = tuple(
+    Row(**entry | {"values": _by_part(entry["values"])}) for entry in _DATA["literature"]
+)
 ROWS = (*(_checkpoint_row(e) for e in PUBLISHED.values() if e.scheme), *LITERATURE)
 
 

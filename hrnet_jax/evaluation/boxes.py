@@ -39,7 +39,7 @@ def with_boxes(
       progress: wraps the list of pictures that a detector looks at (tqdm, say).
 
     Returns:
-      Records whose centers and scales are those of the boxes.
+      Records whose centers and sides are those of the boxes.
 
     Raises:
       HRNetError: the data set has no rectangles, one of them is empty, or jitter is not in 0 … 1.
@@ -55,11 +55,10 @@ def with_boxes(
     if not jitter:
         return records
     change = np.random.default_rng(seed).uniform(-jitter, jitter, (len(records), 3))
-    sides = 200 * records.scales[:, None]
     return dataclasses.replace(
         records,
-        centers=records.centers + change[:, :2] * sides,
-        scales=records.scales * (1 + change[:, 2]),
+        centers=records.centers + change[:, :2] * records.sides[:, None],
+        sides=records.sides * (1 + change[:, 2]),
     )
 
 
@@ -106,18 +105,18 @@ def _with_detections(records, detector, progress):
     return dataclasses.replace(records, subsets=records.subsets | {DETECTED: detected})
 
 
-def _overlaps(boxes, center, scale):
-    """Intersection over union of boxes (F, 4) with a square of `scale` * 200."""
-    low, high = center - 100 * scale, center + 100 * scale
+def _overlaps(boxes, center, side):
+    """Intersection over union of boxes (F, 4) with a square."""
+    low, high = center - side / 2, center + side / 2
     inner = np.minimum(boxes[:, 2:], high) - np.maximum(boxes[:, :2], low)
     shared = np.prod(np.maximum(inner, 0), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + (200 * scale) ** 2
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + side**2
     return shared / (areas - shared)
 
 
 def _replace(records, rows, squares):
     """The records with squares (centre, side) for the boxes of some rows."""
-    centers, scales = records.centers.copy(), records.scales.copy()
+    centers, sides = records.centers.copy(), records.sides.copy()
     for row, (center, side) in zip(rows, squares, strict=True):
-        centers[row], scales[row] = center, side / 200
-    return dataclasses.replace(records, centers=centers, scales=scales)
+        centers[row], sides[row] = center, side
+    return dataclasses.replace(records, centers=centers, sides=sides)

@@ -62,7 +62,7 @@ def predict_records(
     cells = cells.astype(np.float64)
     return np.stack(
         [
-            protocol.to_image(points, center, scale)
-            for points, center, scale in zip(cells, records.centers, records.scales, strict=True)
+            protocol.to_image(points, center, side)
+            for points, center, side in zip(cells, records.centers, records.sides, strict=True)
         ]
     )

@@ -2,6 +2,10 @@
 
 Pure functions on NumPy arrays. NME is a fraction everywhere but in `summarise`, whose numbers are
 printed the way papers print them: NME and failure rate in percent, AUC in 0..1.
+
+A landmark that is not annotated is NaN in the truth: it is left out of its face's mean. A face
+without the landmarks that its errors are divided by has no length: its NME is NaN, and it is left
+out of every figure.
 """
 
 import numpy as np
@@ -28,15 +32,15 @@ def normaliser(
     """The length that divides each face's errors.
 
     Args:
-      points: annotated landmarks, (N, L, 2), image pixels.
+      points: annotated landmarks, (N, L, 2), image pixels; NaN where not annotated.
       scheme: tells which landmarks are eye corners and pupils.
       box_sizes: (N,), image pixels: the size that the data set itself gives (AFLW).
       kind: one of `NORMALISERS`; None for the scheme's own. `describe_normaliser` has the words.
 
     Returns:
-      float64 (N,), image pixels. It can be zero where the annotation is degenerate: the caller,
-      who knows the image names, reports that. HRNetError if the scheme or the data lack what the
-      kind needs.
+      float64 (N,), image pixels; NaN where a landmark that it needs is not annotated. It can be
+      zero where the annotation is degenerate: the caller, who knows the image names, reports that.
+      HRNetError if the scheme or the data lack what the kind needs.
     """
     kind = kind or default_normaliser(scheme)
     points = np.asarray(points, np.float64)
@@ -48,7 +52,7 @@ def normaliser(
             "the annotation file needs its box_size column, between scale and center_w"
         )
     if kind in ("box", "diagonal"):
-        sides = np.ptp(points, axis=1)
+        sides = np.nanmax(points, axis=1) - np.nanmin(points, axis=1)
         return np.sqrt(sides.prod(axis=1)) if kind == "box" else np.linalg.norm(sides, axis=1)
     first, second = _eye_points(scheme, kind)
     ends = points[:, first].mean(axis=1), points[:, second].mean(axis=1)
@@ -90,7 +94,8 @@ def _eye_points(scheme, kind):
 def point_errors(predicted: np.ndarray, truth: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Distance of every point to its annotation over its face's length: float64 (N, L).
 
-    Points are (N, L, 2) and lengths (N,), in one frame and unit.
+    Points are (N, L, 2) and lengths (N,), in one frame and unit; NaN where the truth or the length
+    is.
     """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if predicted.shape != truth.shape:
@@ -99,8 +104,15 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray, lengths: np.ndarray) 
 
 
 def nme_per_image(predicted: np.ndarray, truth: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Mean of `point_errors` over a face's points, all of them, hidden or not: float64 (N,)."""
-    return point_errors(predicted, truth, lengths).mean(axis=1)
+    """Mean of `point_errors` over a face's annotated points, hidden or not: float64 (N,)."""
+    return known_mean(point_errors(predicted, truth, lengths), axis=1)
+
+
+def known_mean(values: np.ndarray, axis: int | None = None):
+    """The mean of the values that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis) / known.sum(axis)
 
 
 def failure_rate(nme: np.ndarray, threshold: float) -> float:
@@ -143,7 +155,7 @@ def summarise(
     """The fields of metrics.json that follow from the NME of every face.
 
     Args:
-      nme: (N,), fraction. HRNetError if it is empty.
+      nme: (N,), fraction, NaN for a face that cannot be measured. HRNetError if none can.
       subsets: named boolean masks (N,); without a face in it, a subset's values are None.
       auc_rule: a key of `AUC_RULES`.
 
@@ -154,11 +166,14 @@ def summarise(
     nme = np.asarray(nme, np.float64)
     if not nme.size:
         raise HRNetError("there are no faces to evaluate")
+    if np.isnan(nme).all():
+        raise HRNetError("no face has the landmarks annotated that its errors are divided by")
     parts = {name: _values(nme[mask], auc_rule) for name, mask in (subsets or {}).items()}
     return _values(nme, auc_rule) | {"subsets": parts}
 
 
 def _values(nme, auc_rule):
+    nme = nme[~np.isnan(nme)]
     if not nme.size:
         return dict.fromkeys(MEASURES) | {"count": 0}
     values = [100 * float(nme.mean())]

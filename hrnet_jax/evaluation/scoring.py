@@ -16,8 +16,8 @@ from hrnet_jax.data.records import Records, point_columns, read_csv, write_csv
 from hrnet_jax.data.tables import read_table
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation import metrics
-from hrnet_jax.files import open_atomically
-from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme
+from hrnet_jax.files import absolute, as_path, describe_error, open_atomically
+from hrnet_jax.schemes import SCHEMES, Scheme, get_scheme, stored_scheme
 from hrnet_jax.schemes.files import describe as describe_scheme
 
 
@@ -45,7 +45,7 @@ class Run:
 
     @functools.cached_property
     def nme(self) -> np.ndarray:
-        """NME of every face as a fraction, float64 (N,)."""
+        """NME of every face as a fraction, float64 (N,); NaN where it cannot be measured."""
         return nme_of_records(self.records, self.predictions, self.scheme, self.normaliser)
 
     @functools.cached_property
@@ -62,8 +62,28 @@ class Run:
             ),
             "auc_rule": self.auc_rule,
             "version": hrnet_jax.__version__,
+            **self._missing(),
             **self.metadata,
         }
+
+    def _missing(self):
+        """How many landmarks are not annotated, and faces not measured therefore; {} if none."""
+        landmarks = np.asarray(np.isnan(self.records.points).any(axis=-1))
+        if not landmarks.any():
+            return {}
+        return {
+            "landmarks_not_annotated": int(landmarks.sum()),
+            "faces_partly_annotated": int(landmarks.any(axis=1).sum()),
+            "faces_not_measured": int(np.isnan(self.nme).sum()),
+        }
+
+    def measured(self) -> "Run":
+        """The run with the faces alone that can be measured."""
+        known = ~np.isnan(self.nme)
+        if known.all():
+            return self
+        parts = {"records": self.records[known], "predictions": self.predictions[known]}
+        return dataclasses.replace(self, **parts)
 
 
 def nme_of_records(
@@ -71,23 +91,26 @@ def nme_of_records(
 ) -> np.ndarray:
     """NME of every face as a fraction, float64 (N,); predictions (N, L, 2), image pixels.
 
-    `normaliser` is one of `metrics.NORMALISERS`, None for the scheme's own. HRNetError names the
-    images whose predictions are not finite, or whose annotation leaves nothing to divide by.
+    It is the mean over the landmarks that are annotated, and NaN where those are not that the
+    errors are divided by. `normaliser` is one of `metrics.NORMALISERS`, None for the scheme's own.
+    HRNetError names the images whose predictions are not finite, or whose annotation leaves nothing
+    to divide by.
     """
     kind = normaliser or metrics.default_normaliser(scheme)
     predictions = np.asarray(predictions, np.float64)
     lengths = metrics.normaliser(records.points, scheme, records.box_sizes, kind)
     words = metrics.describe_normaliser(scheme, kind, records.box_sizes is not None)
-    _require(lengths > 0, records, f"the {kind} normaliser ({words}) is zero")
+    unknown = np.isnan(lengths)
+    _require((lengths > 0) | unknown, records, f"the {kind} normaliser ({words}) is zero")
     _require(np.isfinite(predictions).all(axis=(1, 2)), records, "predicted points are not finite")
     with np.errstate(over="ignore"):
         nme = metrics.nme_per_image(predictions, records.points, lengths)
-    _require(np.isfinite(nme), records, "predicted points are too far away to measure")
+    _require(np.isfinite(nme) | unknown, records, "predicted points are too far away to measure")
     return nme
 
 
 def write_results(
-    output_dir: str | Path,
+    output_dir: str | Path | None,
     records: Records,
     predictions: np.ndarray,
     scheme: Scheme,
@@ -98,7 +121,7 @@ def write_results(
     """Computes the metrics and writes them, each file whole or not; `read_run` reads them again.
 
     Args:
-      output_dir: folder for the files, made if needed; it names the run.
+      output_dir: folder for the files, made if needed; it names the run. None writes nothing.
       records: the annotated faces; each of their subsets is measured by itself too.
       predictions: (N, L, 2), (x, y) in image pixels, in the order of the records.
       scheme: tells the normaliser.
@@ -107,24 +130,28 @@ def write_results(
       normaliser: one of `metrics.NORMALISERS`; None for the scheme's own.
       auc_rule: one of `metrics.AUC_RULES`.
 
-    metrics.json holds `Run.result`. per_image.csv has image_name, nme (percent) and the predicted
-    points in the official columns: it can be scored again by `score_files`, against
-    annotations.csv, which has the true points and, in its sidecar, the subsets.
+    metrics.json holds `Run.result`. per_image.csv has image_name, nme (percent, empty for a face
+    that cannot be measured) and the predicted points in the official columns: it can be scored
+    again by `score_files`, against annotations.csv, which has the true points and, in its sidecar,
+    the subsets.
     """
     if missing := {"protocol", "model", "split"} - metadata.keys():
         raise ValueError(f"a result must carry its {', '.join(sorted(missing))}")
-    output_dir = Path(output_dir)
     images = str(records.root) if records.pictures is None else None  # rendered: no files
     metadata = {"images": images, **metadata}
     kind = normaliser or metrics.default_normaliser(scheme)
-    run = Run(_name(output_dir), records, predictions, scheme, metadata, kind, auc_rule)
+    name = _name(as_path(output_dir)) if output_dir is not None else ""
+    run = Run(name, records, predictions, scheme, metadata, kind, auc_rule)
+    if output_dir is None:
+        return run
+    output_dir = as_path(output_dir)
     content = json.dumps(run.result, indent=2, allow_nan=False)
     points = np.asarray(predictions, np.float64).reshape(len(records), -1).tolist()
     with open_atomically(output_dir / "per_image.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image_name", "nme", *point_columns(scheme.num_landmarks)])
         for name, error, row in zip(records.names, (100 * run.nme).tolist(), points, strict=True):
-            writer.writerow([name, error, *row])
+            writer.writerow([name, "" if np.isnan(error) else error, *row])
     write_csv(output_dir / "annotations.csv", records)
     attributes_path(output_dir / "annotations.csv").unlink(missing_ok=True)  # an older run's
     write_attributes(output_dir / "annotations.csv", records)
@@ -139,11 +166,11 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
     `images` is the folder that the image names start from; None: where they were when it was
     written. HRNetError names what is missing or damaged.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     path = folder / "metrics.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        scheme = get_scheme(stored.get("scheme_description", stored["scheme"]))
+        scheme = stored_scheme(stored.get("scheme_description", stored["scheme"]))
         kind, rule = stored["normaliser"], stored["auc_rule"]
         metadata = {key: stored[key] for key in ("protocol", "model", "split")}
         if kind not in metrics.NORMALISERS or rule not in metrics.AUC_RULES:
@@ -153,7 +180,8 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
             metadata["box"] = stored["box"] | {k: t(stored["box"][k]) for k, t in kinds.items()}
     except OSError as error:
         raise HRNetError(
-            f"cannot read {path}: {error.strerror}; give a folder that hrnet-jax evaluate wrote"
+            f"cannot read {path}: {describe_error(error)}; give a folder that hrnet-jax evaluate "
+            "wrote"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HRNetError(
@@ -162,7 +190,7 @@ def read_run(folder: str | Path, images: str | Path | None = None) -> Run:
     for key in ("checkpoint", "predictions", "images", "dtype"):
         if stored.get(key) is not None:
             metadata[key] = str(stored[key])
-    root = Path(images or metadata.get("images", folder))
+    root = as_path(images or metadata.get("images", folder))
     records = read_csv(folder / "annotations.csv", root, scheme.num_landmarks)
     records = read_attributes(folder / "annotations.csv", records)
     names, points = _read_predictions(folder / "per_image.csv", scheme)
@@ -192,7 +220,7 @@ def score_files(
     beside the truth. `normaliser` and `auc_rule` are as for `write_results`.
     """
     scheme = get_scheme(scheme_name)
-    predictions_csv, truth_csv = Path(predictions_csv), Path(truth_csv)
+    predictions_csv, truth_csv = as_path(predictions_csv), as_path(truth_csv)
     records = read_csv(truth_csv, images or truth_csv.parent / "images", scheme.num_landmarks)
     records = read_attributes(truth_csv, records)
     names, points = _read_predictions(predictions_csv, scheme)
@@ -208,7 +236,7 @@ def score_files(
 
 def _name(folder):
     """The last part of a folder's path; of RUN/eval that is RUN."""
-    folder = folder.resolve()
+    folder = absolute(folder)
     return folder.parent.name if folder.name == "eval" else folder.name
 
 

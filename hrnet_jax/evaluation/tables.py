@@ -30,6 +30,17 @@ def metrics_table(metrics: dict) -> str:
     return format_table(rows, ["faces", "count", *map(measure_title, MEASURES)])
 
 
+def describe_missing(metrics: dict) -> str:
+    """What metrics.json says of landmarks that are not annotated; "" where all are."""
+    if "landmarks_not_annotated" not in metrics:
+        return ""
+    return (
+        f"{metrics['landmarks_not_annotated']} landmarks of {metrics['faces_partly_annotated']} "
+        f"faces are not annotated and count nowhere; {metrics['faces_not_measured']} faces lack "
+        "those that errors are divided by and are not measured"
+    )
+
+
 def measure_title(measure: str) -> str:
     """The heading of a column of one of `metrics.MEASURES`, with its unit."""
     return measure.upper() if measure.startswith("auc") else f"{measure.upper()} %"

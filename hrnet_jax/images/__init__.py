@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import os
 import stat
 import threading
@@ -12,16 +11,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, is_local, open_atomically
 from hrnet_jax.images import jpeg
-
-
-class ImageError(HRNetError):
-    """An image file that is missing or cannot be decoded."""
-
+from hrnet_jax.images.formats import ImageError, open_picture
+from hrnet_jax.limits import PICTURE_BYTES
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -33,25 +29,28 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_AS_STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
 
 def read_image(path, upright=False) -> np.ndarray:
     """Reads an image file as RGB.
 
     Grey, palette, CMYK and 16-bit files are converted; an alpha channel is dropped; of an animation
-    the first frame counts.
+    the first frame counts. Deep grey files become 8 bits by their brightest value: integers of up
+    to 8, 12 or 16 bits keep the upper 8 of these, and floats reach up to 1, 255, 4095 or 65535.
 
     Args:
-      path: of the file, in a format that Pillow reads.
+      path: of the file: JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, and AVIF and HEIC where Pillow or the
+        extra "heif" can. The content tells, not the name.
       upright: turn the picture as its EXIF orientation says. For users' photographs; data sets are
-        read as stored, which is how they were annotated.
+        read as stored, which is how they were annotated. (HEIC is upright always.)
 
     Returns:
       (H, W, 3) uint8, RGB, its own memory.
 
     Raises:
-      HRNetError: the file is missing, empty, corrupt, truncated, no image, or larger than Pillow's
-        limit against decompression bombs (179 million pixels); the line names the file.
+      HRNetError: the file is missing, empty, corrupt, truncated, of another format, or beyond the
+        limits of `hrnet_jax.limits`; the line names the file.
     """
     if upright:
         return _read_with_pillow(path, _read_bytes(path), upright=True)
@@ -124,7 +123,7 @@ def open_image(path, decode_window: Callable | None = None) -> Encoded | np.ndar
 
     Raises what `read_image` does, now or, for damage inside a JPEG, when that is decoded.
     """
-    path, data = Path(path), _read_bytes(path)
+    path, data = as_path(path), _read_bytes(path)
     shape = jpeg.read_shape(data)
     if shape is None:
         return _read_with_pillow(path, data)
@@ -187,12 +186,15 @@ def mirror(image):
 
 
 def _read_bytes(path):
+    path = as_path(path)
     try:
+        if not is_local(path):
+            return path.read_bytes()
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path}: no such image file")
-        if not 0 < status.st_size <= _LARGEST_FILE:
-            size = "empty" if not status.st_size else f"larger than {_LARGEST_FILE >> 20} MB"
+        if not 0 < status.st_size <= PICTURE_BYTES:
+            size = "empty" if not status.st_size else f"larger than {PICTURE_BYTES >> 20} MB"
             raise ImageError(f"{path}: the image file is {size}")
         with open(path, "rb") as file:
             return file.read()
@@ -202,7 +204,6 @@ def _read_bytes(path):
         raise ImageError(f"{path}: the image file cannot be read ({_line(error)})") from error
 
 
-_LARGEST_FILE = 1 << 30  # bytes: all that Pillow's limit leaves fits in
 _LARGE = 1 << 24  # pixels
 _large_lock = threading.Lock()
 
@@ -216,15 +217,12 @@ def _read_with_pillow(path, data, upright=False):
     try:
         with (
             _without_pillow_warnings(),
-            Image.open(io.BytesIO(data)) as image,
+            open_picture(data, path) as image,
             _turn(image.width * image.height),
         ):
-            return np.array(_to_rgb(_turned(image) if upright else image))
-    except Image.DecompressionBombError:
-        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
-        raise ImageError(f"{path}: the image has more than {limit} million pixels") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{path}: not an image that Pillow can read") from None
+            return np.array(_to_rgb(_turned(image, upright)))
+    except ImageError:
+        raise
     except MemoryError:
         raise ImageError(f"{path}: not enough memory for the image") from None
     except Exception as error:  # Pillow's decoders raise many types for broken files
@@ -235,20 +233,40 @@ def _line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _turned(image):
+def _turned(image, upright):
+    """The picture upright, or as it is stored: of TIFF Pillow turns the pixels when it loads."""
+    tiff = image.format == "TIFF"
+    orientation = _orientation(image) if tiff else 1  # PNG's look would hide damage from `load`
+    image.load()
+    orientation = orientation if tiff else _orientation(image)
+    if orientation in _UPRIGHT and upright != tiff:
+        return image.transpose((_UPRIGHT if upright else _AS_STORED)[orientation])
+    return image
+
+
+def _orientation(image):
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        return image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # a broken EXIF block says nothing about the pixels
-        orientation = 1
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return 1
 
 
 def _to_rgb(image):
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # 16 bits: keep the upper 8, as Pillow does for 16-bit RGB; here its conversion would clip.
-        grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
-        image = Image.fromarray(grey.astype(np.uint8))
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))  # Pillow would clip at 255
     return image if image.mode == "RGB" else image.convert("RGB")  # it would copy
+
+
+def _eight_bits(grey):
+    """Grey int or float (H, W) as uint8; the brightest value tells what white is."""
+    if grey.dtype.kind == "f":
+        grey = np.where(np.isfinite(grey), grey, 0).clip(0)
+        top = float(grey.max())
+        white = next((value for value in (1, 255, 4095, 65535) if top <= value), top)
+        return np.rint(grey * (255 / white)).astype(np.uint8)
+    used = int(grey.max()).bit_length()
+    bits = next((bits for bits in (8, 12, 16) if used <= bits), used)
+    return (grey.clip(0) >> (bits - 8)).astype(np.uint8)
 
 
 def write_image(path, image) -> None:
@@ -256,7 +274,7 @@ def write_image(path, image) -> None:
 
     HRNetError if it cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix in (".jpg", ".jpeg") else []
     made, encoded = cv2.imencode(path.suffix, image[..., ::-1], options)
     if not made:

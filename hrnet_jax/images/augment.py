@@ -2,6 +2,7 @@
 
 import dataclasses
 from statistics import NormalDist
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,12 +19,14 @@ class Draw:
       rotation: degrees; a positive one turns the picture counter-clockwise.
       flip: mirror the image.
       translation: (x, y) shift of the box centre, in box sides.
+
+    Numbers, or arrays of one where the draw is part of a compiled program.
     """
 
-    scale: float = 1.0
-    rotation: float = 0.0
-    flip: bool = False
-    translation: tuple[float, float] = (0.0, 0.0)
+    scale: Any = 1.0
+    rotation: Any = 0.0
+    flip: Any = False
+    translation: Any = (0.0, 0.0)
 
 
 def _uniform(rng, center, width, limit):

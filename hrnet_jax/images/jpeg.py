@@ -6,7 +6,8 @@ markers. For all others these functions return None, and Pillow decides what the
 
 import cv2
 import numpy as np
-from PIL import Image
+
+from hrnet_jax.limits import PICTURE_PIXELS
 
 # How many times smaller the decoder's own transform can make a picture.
 _FLAGS = {
@@ -34,12 +35,13 @@ def read_shape(data: bytes) -> tuple[int, int] | None:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if marker in _BASELINE:
             height, width = (int.from_bytes(data[at + k : at + k + 2]) for k in (5, 7))
-            if data[at + 4] != 8 or data[at + 9] not in (1, 3):  # bits, channels
-                return None
+            if data[at + 4 : at + 5] != b"\x08" or data[at + 9 : at + 10] not in (b"\1", b"\3"):
+                return None  # more bits, other channels, or it ends here
             shape = height, width
         elif marker == _SCAN:
-            sound = shape and min(shape) > 0 and _scan_is_sound(data, at + 2 + length)
-            return shape if sound and shape[0] * shape[1] <= Image.MAX_IMAGE_PIXELS else None
+            if shape is None or not 0 < shape[0] * shape[1] <= PICTURE_PIXELS:
+                return None
+            return shape if _scan_is_sound(data, at + 2 + length) else None
         elif marker not in _TABLES:
             return None
         at += 2 + length

@@ -10,7 +10,7 @@ from hrnet_jax.checkpoints import Loaded, load
 from hrnet_jax.data.classes import model_classes, words
 from hrnet_jax.data.preprocessing import Preprocessing
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.evaluation.classification import make_classify
+from hrnet_jax.inference.forward import make_classify
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 
 
 class HaarDetector:
@@ -90,7 +91,7 @@ class YuNetDetector:
     _shift, _ratio = (0.0, 0.12), 0.79
 
     def __init__(self, model_path: str | Path, score_threshold: float = 0.7):
-        path = Path(model_path)
+        path = as_path(model_path)
         if not path.is_file():
             raise HRNetError(f"{path}: no such detector model (an .onnx file of YuNet)")
         self._lock = threading.Lock()  # OpenCV's network keeps state within a call
@@ -139,7 +140,8 @@ def make_detector(name: str):
 
 
 def _cascade(name):
-    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
+    folder = Path(cv2.__file__).parent / "data"  # cv2.data.haarcascades, which the stubs lack
+    cascade = cv2.CascadeClassifier(str(folder / name))
     if cascade.empty():
         raise HRNetError(f"OpenCV {cv2.__version__} cannot read its cascade {name}: reinstall it")
     return cascade

@@ -47,7 +47,7 @@ def draw_landmarks(
       uint8 (H, W, 3), RGB.
     """
     landmarks = np.asarray(landmarks, np.float64)
-    finite = np.isfinite(landmarks).all(axis=1)
+    finite = np.asarray(np.isfinite(landmarks).all(axis=1))
     if not finite.any():
         return image.copy()
     # What lies farther out than the image is wide is drawn from there: out of sight all the same,
@@ -57,7 +57,7 @@ def draw_landmarks(
     size = float(np.ptp(landmarks[finite], axis=0).max())
     line = min(0.6 + size / 170, 9)
     dot = np.clip(size / 110, 0.3, 13)
-    marks = landmarks[finite]
+    marks, corners = landmarks[finite], None
     if box is not None:
         corners = np.clip(np.asarray(box, np.float64).reshape(2, 2), -extent, 2 * extent)
         marks = np.concatenate([marks, corners])
@@ -71,7 +71,7 @@ def draw_landmarks(
         for a, b in zip(indices, indices[1:], strict=False):
             if finite[a] and finite[b]:
                 canvas.line(landmarks[[a, b]], line, stroke)
-    if box is not None:
+    if corners is not None:
         for bracket in _brackets(corners):
             canvas.line(bracket, line, _BOX)
     for index in np.flatnonzero(finite):

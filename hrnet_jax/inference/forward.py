@@ -1,7 +1,8 @@
-"""The compiled way from crops to landmarks, shared by evaluation and `Predictor`."""
+"""The compiled way from crops to landmarks or classes, shared by evaluation and `Predictor`."""
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,6 +11,8 @@ from hrnet_jax.models import normalise_images
 from hrnet_jax.models.cpu_conv import jit
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import Scheme
+
+TOP = 5  # classes that a classifier tells of a picture
 
 
 def make_forward(model, protocol: Protocol, scheme: Scheme) -> Callable:
@@ -34,3 +37,18 @@ def make_forward(model, protocol: Protocol, scheme: Scheme) -> Callable:
         return protocol.codec.decode(outputs)
 
     return one_at_a_time(forward)
+
+
+def make_classify(model) -> Callable:
+    """Returns the compiled `classify(variables, images) -> (probabilities, classes)`.
+
+    `images` is uint8 (N, S, S, 3) RGB; the results are (N, K), the likeliest first, K the lesser of
+    five and the number of classes.
+    """
+
+    @jit
+    def classify(variables, images):
+        probabilities = jax.nn.softmax(model.apply(variables, normalise_images(images)))
+        return jax.lax.top_k(probabilities, min(TOP, probabilities.shape[-1]))
+
+    return one_at_a_time(classify)

@@ -12,8 +12,8 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.inference.alignment import five_points
 from hrnet_jax.inference.detector import HaarDetector, rectangles_of_faces, suppress_duplicates
 from hrnet_jax.inference.forward import make_forward
-from hrnet_jax.protocols import Protocol, official
-from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.protocols import official
+from hrnet_jax.schemes import SCHEMES
 
 DEFAULT_MODEL = "300w_small"  # ships with the project
 # With the network that ships: the lowest of 200 faces of 300W has 0.69, of 138 YouTube frames 0.73;
@@ -72,10 +72,9 @@ class Predictor:
             checkpoint = DEFAULT_MODEL
         loaded = checkpoint if isinstance(checkpoint, Loaded) else load(checkpoint)
         self.metadata = loaded.metadata
-        self.scheme = _scheme(loaded.metadata)
-        stored = loaded.metadata.get("protocol")
+        self.scheme = _scheme(loaded)
         # Converted weights say nothing about it: they are the official code's.
-        self.protocol = Protocol.from_dict(stored) if stored else official(self.scheme.name)
+        self.protocol = loaded.protocol or official(self.scheme.name)
         self._variables = loaded.variables
         self._forward = make_forward(loaded.model, self.protocol, self.scheme)
         self._detector = detector
@@ -131,20 +130,19 @@ class Predictor:
 
     def _predict(self, image, boxes) -> list[Face]:
         squares = [geometry.box_from_corners(*np.asarray(box, np.float64)) for box in boxes]
-        squares = [(center, side / 200) for center, side in squares]
         faces = []
         for start in range(0, len(squares), _MAX_BATCH):
             batch = squares[start : start + _MAX_BATCH]
             # Filled up to a power of two, so that few shapes are compiled.
             size = self.protocol.input_size
             crops = np.zeros((1 << (len(batch) - 1).bit_length(), size, size, 3), np.uint8)
-            for crop, (center, scale) in zip(crops, batch, strict=False):
-                crop[:] = self.protocol.crop(image, center, scale)
+            for crop, (center, side) in zip(crops, batch, strict=False):
+                crop[:] = self.protocol.crop(image, center, side)
             points, scores = map(np.asarray, self._forward(self._variables, crops))
             if not np.isfinite(scores[: len(batch)]).all():
                 raise HRNetError("the network's output is not finite: its weights are damaged")
-            for index, (center, scale) in enumerate(batch):
-                landmarks = self.protocol.to_image(points[index], center, scale)
+            for index, (center, side) in enumerate(batch):
+                landmarks = self.protocol.to_image(points[index], center, side)
                 faces.append(
                     Face(
                         landmarks=landmarks.astype(np.float32),
@@ -156,22 +154,19 @@ class Predictor:
         return faces
 
 
-def _scheme(metadata):
+def _scheme(loaded):
     """The scheme that the metadata names, or else the one with that number of landmarks."""
-    if "num_landmarks" not in metadata["model"]:
-        raise HRNetError(
-            f"{metadata['model']['name']} tells classes: use hrnet_jax.inference.classifier"
-        )
-    count = metadata["model"]["num_landmarks"]
-    name = metadata.get("scheme")
-    if name is None:
-        name = next((s.name for s in SCHEMES.values() if s.num_landmarks == count), None)
-        if name is None:
+    model = loaded.metadata["model"]
+    if "num_classes" in model:
+        raise HRNetError(f"{model['name']} tells classes: use hrnet_jax.inference.classifier")
+    scheme, count = loaded.scheme, model.get("num_landmarks")
+    if scheme is None:
+        scheme = next((s for s in SCHEMES.values() if s.num_landmarks == count), None)
+        if scheme is None:
             raise HRNetError(f"no landmark scheme has the {count} points of this checkpoint")
-    scheme = get_scheme(name)
-    if scheme.num_landmarks != count:
+    if count not in (None, scheme.num_landmarks):
         raise HRNetError(
-            f"the checkpoint has {count} points, its scheme {name} {scheme.num_landmarks}"
+            f"the checkpoint has {count} points, its scheme {scheme.name} {scheme.num_landmarks}"
         )
     return scheme
 

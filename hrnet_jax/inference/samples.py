@@ -79,7 +79,8 @@ def _overlay(crop, heat, protocol):
     heat = cv2.warpAffine(
         heat, back, crop.shape[1::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     )
-    colours = cv2.applyColorMap(np.uint8(255 * heat.clip(0, 1)), cv2.COLORMAP_INFERNO)[..., ::-1]
+    levels = (255 * heat.clip(0, 1)).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
     share = 0.9 * heat.clip(0, 1)[..., None]
     return np.uint8(crop * 0.7 * (1 - share) + colours * share)
 

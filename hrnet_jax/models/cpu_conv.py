@@ -8,6 +8,7 @@ are XLA's own.
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -66,13 +67,13 @@ def _conv3x3_jvp(primals, tangents):
     x, kernel = primals
     dx, dkernel = tangents
     zero = jax.custom_derivatives.SymbolicZero
+    y = conv3x3(x, kernel)
     parts = []
     if not isinstance(dx, zero):
         parts.append(conv3x3(dx, kernel))
     if not isinstance(dkernel, zero):
         parts.append(_as_products(x, dkernel))
-    y = conv3x3(x, kernel)
-    return y, sum(parts) if parts else jnp.zeros_like(y)
+    return y, _total(parts) if parts else jnp.zeros_like(y)
 
 
 def _as_products(x, kernel):
@@ -86,13 +87,17 @@ def _as_products(x, kernel):
     size = x.shape[1:3]
     if features <= channels:
         rows = kernel.transpose(0, 2, 1, 3).reshape(3, channels, 3 * features)
-        y = sum(_flat(_shift(x, i - 1, axis=1)) @ rows[i] for i in range(3))
+        y = _total(_flat(_shift(x, i - 1, axis=1)) @ rows[i] for i in range(3))
         thirds = lax.split(y.reshape(-1, *size, 3 * features), [features] * 3, axis=3)
-        return sum(_shift(third, j - 1, axis=2) for j, third in enumerate(thirds))
+        return _total(_shift(third, j - 1, axis=2) for j, third in enumerate(thirds))
     rows = kernel.reshape(3, 3 * channels, features)
     beside = _flat(jnp.concatenate([_shift(x, j - 1, axis=2) for j in range(3)], axis=3))
     products = [(beside @ rows[i]).reshape(-1, *size, features) for i in range(3)]
-    return sum(_shift(y, i - 1, axis=1) for i, y in enumerate(products))
+    return _total(_shift(y, i - 1, axis=1) for i, y in enumerate(products))
+
+
+def _total(arrays):
+    return functools.reduce(operator.add, arrays)
 
 
 def _flat(x):

@@ -1,5 +1,6 @@
 """What a backbone hands to a head."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,8 +22,11 @@ class Features(NamedTuple):
     branches: list[jax.Array]
     heatmaps: jax.Array | None = None
 
-    def merged(self) -> jax.Array:
-        """All branches at the highest resolution, side by side: (N, H/4, W/4, sum of C)."""
+    def merged(self, upsample: Callable = upsample) -> jax.Array:
+        """All branches at the highest resolution, side by side: (N, H/4, W/4, sum of C).
+
+        `upsample` brings (N, h, w, C) up to a size (height, width).
+        """
         first, *others = self.branches
         size = first.shape[1:3]
         return jnp.concatenate([first, *(upsample(b, size) for b in others)], axis=-1)

@@ -7,7 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hrnet_jax.models.layers import BatchNorm
+from hrnet_jax.models import HEADS, Network
+from hrnet_jax.models.hourglass import StackedHourglass
+from hrnet_jax.models.hrnet import HRNet
+from hrnet_jax.models.layers import BatchNorm, Conv
 
 
 class ChannelBias(nn.Module):
@@ -30,21 +33,32 @@ def fold(model, variables: dict):
     is multiplied by the gain, and only a bias remains. Equal up to float rounding.
 
     Args:
-      model: a network of `hrnet_jax.create_model`. One whose normalisation is not
-        `hrnet_jax.models.layers.BatchNorm` is returned as it is.
+      model: a network of `hrnet_jax.create_model`. One with parts of other kinds than the published
+        networks' is returned as it is.
       variables: its {"params", "batch_stats"}.
 
     Returns:
       (model, {"params"}), not for training.
     """
-    norm = model.backbone.norm
-    if norm.func is not BatchNorm:
+    if not _is_published(model):
         return model, variables
+    norm = model.backbone.norm
     epsilon = norm.keywords.get("epsilon", BatchNorm.epsilon)
     kept = {key: norm.keywords[key] for key in ("dtype", "param_dtype") if key in norm.keywords}
     bias = functools.partial(ChannelBias, **kept)
     folded = model.clone(backbone=model.backbone.clone(norm=bias), head=model.head.clone(norm=bias))
     return folded, {"params": _fold(variables["params"], variables["batch_stats"], epsilon)}
+
+
+def _is_published(model):
+    """Whether every kernel's outputs go to the batch normalisation after it, and nowhere else."""
+    if type(model) is not Network or type(model.backbone) not in (HRNet, StackedHourglass):
+        return False
+    if type(model.head) not in HEADS.values():
+        return False
+    conv, norm = (getattr(model.backbone, kind, None) for kind in ("conv", "norm"))
+    convs = (Conv, nn.Conv)
+    return getattr(conv, "func", conv) in convs and getattr(norm, "func", norm) is BatchNorm
 
 
 def _fold(params, stats, epsilon):

@@ -1,6 +1,8 @@
 """Heads: from a backbone's `Features` to the output of a network.
 
-Every head is `Head(outputs, conv, norm)`, called with the features of any backbone.
+A head is a Flax module, `head(features, train) -> output`, for the features of any backbone. Its
+constructor is given what its signature names of `num_landmarks` (of a classifier `num_classes`),
+`conv`, `norm` and `upsample`. `norm` is made with `use_running_average=not train`.
 """
 
 from collections.abc import Callable
@@ -11,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hrnet_jax.models.features import Features
-from hrnet_jax.models.layers import Bottleneck, ConvNorm, torch_bias
+from hrnet_jax.models.layers import Bottleneck, ConvNorm, torch_bias, upsample
 
 
 class HIHOutput(NamedTuple):
@@ -39,10 +41,11 @@ class HeatmapHead(nn.Module):
     num_landmarks: int
     conv: Callable
     norm: Callable
+    upsample: Callable = upsample
 
     @nn.compact
     def __call__(self, features: Features, train: bool = False) -> jax.Array:
-        x = features.merged()
+        x = features.merged(self.upsample)
         channels = x.shape[-1]
         x = self.conv(
             channels, (1, 1), use_bias=True, bias_init=torch_bias(channels), name="conv1"
@@ -63,15 +66,17 @@ class HIHHead(nn.Module):
     num_landmarks: int
     conv: Callable
     norm: Callable
+    upsample: Callable = upsample
 
     @nn.compact
     def __call__(self, features: Features, train: bool = False) -> HIHOutput:
         heatmaps = features.heatmaps
         if heatmaps is None:
-            head = HeatmapHead(self.num_landmarks, self.conv, self.norm, name="heatmap")
+            parts = (self.num_landmarks, self.conv, self.norm, self.upsample)
+            head = HeatmapHead(*parts, name="heatmap")
             heatmaps = head(features, train)[:, None]
         decimal = DecimalHead(self.num_landmarks, self.conv, self.norm, name="decimal")
-        return HIHOutput(heatmaps, decimal(features.merged(), train))
+        return HIHOutput(heatmaps, decimal(features.merged(self.upsample), train))
 
 
 class DecimalHead(nn.Module):
@@ -129,10 +134,10 @@ class ClassificationHead(nn.Module):
         def unit(channels, name, **kwargs):
             return ConvNorm(channels, self.conv, norm, use_bias=True, name=name, **kwargs)
 
-        x = None
+        x = jnp.zeros(())
         for i, branch in enumerate(features.branches):
             y = Bottleneck(32 * 2**i, self.conv, norm, name=f"increase{i}")(branch)
-            if x is not None:
+            if i > 0:
                 y = y + unit(128 * 2**i, f"downsample{i - 1}", kernel=3, stride=2)(x)
             x = y
         x = unit(2048, "final")(x).mean((1, 2))

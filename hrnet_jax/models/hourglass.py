@@ -42,6 +42,7 @@ class Hourglass(nn.Module):
     conv: Callable
     norm: Callable
     block: Callable = Residual
+    upsample: Callable = upsample_aligned
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -55,7 +56,7 @@ class Hourglass(nn.Module):
         x = block(x, "res_center")
         for d in range(1, self.depth + 1):
             skip = skips.pop()
-            x = skip + upsample_aligned(block(x, f"res{d}_3"), skip.shape[1:3])
+            x = skip + self.upsample(block(x, f"res{d}_3"), skip.shape[1:3])
         return x
 
 
@@ -64,7 +65,7 @@ class StackedHourglass(nn.Module):
 
     H and W: at least 64 with four halvings; published for 256. Every stack predicts heatmaps,
     which go back into its features, also in the last one. `conv`, `norm` and `remat` as in
-    `hrnet_jax.models.hrnet.HRNet`.
+    `hrnet_jax.models.hrnet.HRNet`; `upsample` is that of the hourglasses.
     """
 
     variant: HourglassVariant
@@ -72,6 +73,7 @@ class StackedHourglass(nn.Module):
     conv: Callable
     norm: Callable
     remat: bool = False
+    upsample: Callable = upsample_aligned
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Features:
@@ -97,7 +99,8 @@ class StackedHourglass(nn.Module):
         x = residual(width, conv, norm, name="stem_res3")(x)
         heatmaps = []
         for s in range(variant.stacks):
-            y = Hourglass(variant.depth, conv, norm, residual, name=f"stack{s}_hourglass")(x)
+            parts = (variant.depth, conv, norm, residual, self.upsample)
+            y = Hourglass(*parts, name=f"stack{s}_hourglass")(x)
             y = unit(residual(width, conv, norm, name=f"stack{s}_res")(y), f"stack{s}_features")
             bias = {"use_bias": True, "bias_init": torch_bias(width)}
             heatmaps.append(conv(self.num_landmarks, (1, 1), name=f"stack{s}_heatmaps", **bias)(y))

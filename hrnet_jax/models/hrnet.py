@@ -39,7 +39,9 @@ class ExchangeModule(nn.Module):
     def __call__(self, branches: list[jax.Array | None]) -> list[jax.Array | None]:
         branches = list(branches)
         for k, x in enumerate(branches):
-            for b in range(self.blocks if x is not None else 0):
+            for b in range(self.blocks):
+                if x is None:
+                    break
                 x = self.block(x.shape[-1], self.conv, self.norm, name=f"branch{k}_{b}")(x)
             branches[k] = x
         return [self.fuse(branches, i) for i in range(len(branches))]
@@ -63,7 +65,7 @@ class ExchangeModule(nn.Module):
                     name=f"fuse{i}_{j}_{k}",
                 )(x)
             total = x if total is None else total + x
-        return None if target is None else residual_sum(total)
+        return None if total is None else residual_sum(total)
 
     def conv_norm(self, features, kernel=1, stride=1, relu=False, *, name):
         return ConvNorm(features, self.conv, self.norm, kernel, stride, relu, name=name)

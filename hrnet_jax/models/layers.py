@@ -60,6 +60,9 @@ def _aligned_weights(before, after, dtype):
     return jnp.asarray(np.maximum(0, 1 - distance), dtype)
 
 
+UPSAMPLES = {"bilinear": upsample, "nearest": upsample_nearest, "aligned": upsample_aligned}
+
+
 def torch_bias(fan_in: int) -> Callable:
     """PyTorch's default bias initialiser: uniform within +-1 / sqrt(fan_in)."""
     bound = fan_in**-0.5
@@ -83,7 +86,7 @@ class Conv(nn.Conv):
         convolve = self._lowering(inputs)
         if convolve is None:
             return super().__call__(inputs)
-        shape = (*self.kernel_size, inputs.shape[-1], self.features)
+        shape = (*np.atleast_1d(self.kernel_size).tolist(), inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = convolve(inputs.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
@@ -99,7 +102,7 @@ class Conv(nn.Conv):
         single = all(n is None or np.all(np.equal(n, 1)) for n in steps)
         if x.ndim != 4 or self.dtype is None or not plain or not single:
             return None
-        size = np.shape(self.kernel_size) and tuple(self.kernel_size)
+        size = tuple(np.atleast_1d(self.kernel_size).tolist())
         if size == (1, 1) and _pads(self.padding, 0):
             return cpu_conv.pointwise
         if size == (3, 3) and _pads(self.padding, 1):

@@ -5,6 +5,13 @@ import dataclasses
 from hrnet_jax.errors import HRNetError
 
 
+def _check_count(name, count, least=0):
+    """HRNetError where it is no number that a network can have: a file may name it."""
+    most = 10_000 if "width" in name else 100
+    if type(count) is not int or not least <= count <= most:
+        raise HRNetError(f"{name} {count!r:.80} is not a whole number from {least} to {most}")
+
+
 @dataclasses.dataclass(frozen=True)
 class HRNetVariant:
     """One HRNet size, as in the official code.
@@ -22,6 +29,16 @@ class HRNetVariant:
     layer1_width: int = 64
     modules: tuple[int, int, int] = (1, 4, 3)
     blocks: int = 4
+
+    def __post_init__(self):
+        _check_count("width", self.width, 1)
+        _check_count("layer1_blocks", self.layer1_blocks)
+        _check_count("layer1_width", self.layer1_width, 1)
+        if not isinstance(self.modules, tuple) or len(self.modules) != 3:
+            raise HRNetError(f"modules {self.modules!r:.80}: give those of stages 2, 3 and 4")
+        for count in self.modules:
+            _check_count("modules", count)
+        _check_count("blocks", self.blocks)
 
 
 VARIANTS = {
@@ -44,6 +61,10 @@ class HourglassVariant:
     stacks: int
     width: int = 256
     depth: int = 4
+
+    def __post_init__(self):
+        for name in ("stacks", "width", "depth"):
+            _check_count(name, getattr(self, name), 1)
 
 
 HOURGLASSES = {"hih_s": HourglassVariant(stacks=2), "hih_b": HourglassVariant(stacks=4)}

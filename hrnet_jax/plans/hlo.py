@@ -89,7 +89,8 @@ def cycles_by_module(
             backward = operation.backward and module != "other"
             table[module][backward] += operation.cycles * operation.turns
     return {
-        name: tuple(cycles) for name, cycles in sorted(table.items(), key=lambda row: -sum(row[1]))
+        name: (forward, backward)
+        for name, (forward, backward) in sorted(table.items(), key=lambda row: -sum(row[1]))
     }
 
 

@@ -43,7 +43,7 @@ def get_protocol(name: str, scheme_name: str) -> Protocol:
 def official(scheme_name) -> Protocol:
     """The protocol of the official code for a landmark scheme: sigma 1.0 for 300W, else 1.5."""
     sigma = 1.0 if get_scheme(scheme_name).name == "300w" else 1.5
-    return Protocol("official", OfficialCodec(sigma))
+    return OfficialProtocol("official", OfficialCodec(sigma))
 
 
 def float_protocol(sigma=1.5, input_size=256, flip_test=False) -> Protocol:
@@ -54,7 +54,7 @@ def float_protocol(sigma=1.5, input_size=256, flip_test=False) -> Protocol:
       input_size: side of the crop, pixels.
       flip_test: average with the heatmaps of the mirrored crop.
     """
-    return Protocol("float", UnbiasedCodec(sigma), input_size, flip_test=flip_test)
+    return FloatProtocol("float", UnbiasedCodec(sigma), input_size, flip_test=flip_test)
 
 
 def mmpose(codec: Codec) -> Protocol:
@@ -64,7 +64,7 @@ def mmpose(codec: Codec) -> Protocol:
       codec: DarkCodec(2.0, 11) for its "dark" configs, MsraCodec(2.0) (300W and COFW: 1.5) for the
         others.
     """
-    return Protocol("mmpose", codec, flip_test=True, flip_shift=True)
+    return MmposeProtocol("mmpose", codec, flip_test=True, flip_shift=True)
 
 
 def hih(masked=False) -> Protocol:
@@ -73,4 +73,4 @@ def hih(masked=False) -> Protocol:
     Args:
       masked: decode as the published figures were (`HIHCodec`).
     """
-    return Protocol("float", HIHCodec(masked=masked), padding=1.2)
+    return FloatProtocol("float", HIHCodec(masked=masked), padding=1.2)

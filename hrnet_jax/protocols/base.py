@@ -1,9 +1,7 @@
 """What every protocol is: its settings, one sample from an annotated face, and how it is stored."""
 
-import abc
 import dataclasses
-import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +9,7 @@ from hrnet_jax import geometry, images
 from hrnet_jax.codecs import Codec, codec_from_dict, codec_to_dict
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.images.augment import Augmentation, Draw
+from hrnet_jax.limits import BOX_PADDINGS, INPUT_SIZE
 from hrnet_jax.parts import Allow
 
 STRIDE = 4  # image pixels of the crop per heatmap cell
@@ -18,7 +17,7 @@ _KINDS = {}  # the classes of protocols by name
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol(abc.ABC):
+class Protocol:
     """How a face in an image becomes a network input, and network outputs become landmarks.
 
     `Protocol("float", codec, …)` makes the class of that name. A protocol of one's own is a
@@ -61,24 +60,32 @@ class Protocol(abc.ABC):
         if cls is Protocol:
             if not isinstance(name, str) or name not in _KINDS:
                 known = ", ".join(_KINDS)
-                raise HRNetError(f"unknown protocol {name!r}: choose one of {known}")
+                raise HRNetError(f"unknown protocol {name!r:.80}: choose one of {known}")
             cls = _KINDS[name]
         return super().__new__(cls)
 
     def __post_init__(self):
         if _KINDS.get(self.name) is not type(self):
-            raise HRNetError(f"protocol {self.name!r} is not the name of a {type(self).__name__}")
+            raise HRNetError(
+                f"protocol {self.name!r:.80} is not the name of a {type(self).__name__}"
+            )
         size = self.input_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 12 or size % STRIDE:
-            raise HRNetError(f"protocol input_size {size!r} is not a multiple of 4 from 12 up")
-        padding = self.padding
+        if type(size) is not int or not 12 <= size <= INPUT_SIZE or size % STRIDE:
+            raise HRNetError(
+                f"protocol input_size {size!r:.80} is not a multiple of 4 from 12 up to "
+                f"{INPUT_SIZE}"
+            )
+        padding, (low, high) = self.padding, BOX_PADDINGS
         if isinstance(padding, bool) or not isinstance(padding, (int, float)):
-            raise HRNetError(f"protocol padding {padding!r} is not a number")
-        if not math.isfinite(padding) or padding <= 0:
-            raise HRNetError(f"protocol padding {padding!r} is not positive")
+            raise HRNetError(f"protocol padding {padding!r:.80} is not a number")
+        if not low <= padding <= high:
+            raise HRNetError(
+                f"protocol padding {padding!r:.80} is not positive, or out of range: give {low} to "
+                f"{high}"
+            )
         for key in ("flip_test", "flip_shift"):
             if not isinstance(value := getattr(self, key), bool):
-                raise HRNetError(f"protocol {key} {value!r} is neither true nor false")
+                raise HRNetError(f"protocol {key} {value!r:.80} is neither true nor false")
         self._check_codec()
 
     def _check_codec(self):
@@ -103,47 +110,46 @@ class Protocol(abc.ABC):
         """Side of the heatmaps, cells."""
         return self.input_size // STRIDE
 
-    @abc.abstractmethod
-    def crop(self, image, center, scale, rotation=0.0) -> np.ndarray:
+    def crop(self, image, center, side, rotation=0.0) -> np.ndarray:
         """The network's view of a face.
 
         Args:
           image: (H, W, 3) uint8, RGB, or what `data.images.open_image` gave.
           center: (2,), image pixels.
-          scale: box side / 200, before padding.
+          side: of the box, image pixels, before padding.
           rotation: degrees; a positive one turns the picture counter-clockwise.
 
         Returns:
           (input_size, input_size, 3) uint8, RGB.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
-    def to_heatmap(self, points, center, scale, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
+    def to_heatmap(self, points, center, side, rotation=0.0) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks from the image to the heatmap.
 
         Args:
           points: (L, 2), image pixels.
-          center, scale, rotation: as for `crop`.
+          center, side, rotation: as for `crop`.
 
         Returns:
           points: (L, 2) float64, heatmap pixels; whole cells where `whole_cells` says so.
           weights: (L,) float64; 0 where there is nothing to learn: a point that is not finite,
             which becomes 0, 0, and for "official" y <= 0.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
-    def to_image(self, points, center, scale) -> np.ndarray:
+    def to_image(self, points, center, side) -> np.ndarray:
         """Decoded landmarks from the heatmap to the image.
 
         Args:
           points: (L, 2), heatmap pixels.
-          center, scale: as for `crop` (without rotation).
+          center, side: as for `crop` (without rotation).
 
         Returns:
           (L, 2) float64, image pixels.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def to_crop(self, points) -> np.ndarray:
         """Where landmarks lie in the crop.
 
@@ -154,16 +160,17 @@ class Protocol(abc.ABC):
           (L, 2) float64, crop pixels, continuous (pixel k covers [k, k + 1)); with
           `whole_cells` the middle of the landmark's cell.
         """
+        raise NotImplementedError
 
-    def prepare(
+    def sample(
         self,
         image,
         points,
         center,
-        scale,
+        side,
         augmentation: Augmentation | None = None,
         permutation=None,
-        rng: np.random.Generator | None = None,
+        rng: Any = None,
     ) -> dict:
         """One sample for training or evaluation.
 
@@ -171,38 +178,45 @@ class Protocol(abc.ABC):
           image: (H, W, 3) uint8, RGB, not modified; or what `data.images.open_image` gave.
           points: (L, 2), image pixels.
           center: (2,), image pixels.
-          scale: box side / 200, before padding.
+          side: of the box, image pixels, before padding.
           augmentation: None for evaluation.
           permutation: int (L,), `Scheme.flip_permutation`; needed where the augmentation flips.
-          rng: needed with an augmentation.
+          rng: a NumPy generator; needed with an augmentation.
 
         Returns:
           image: (input_size, input_size, 3) uint8, RGB.
           points: (L, 2) float32, heatmap pixels.
           weights: (L,) float32, 1 or 0.
-          center: (2,) float64; scale: float: the box that was cut, in pixels of the image, which is
+          center: (2,) float64; side: float: the box that was cut, in pixels of the image, which is
             mirrored where the draw flips.
         """
-        center, scale = np.array(center, np.float64), float(scale)
+        center, side = np.array(center, np.float64), float(side)
         draw = augmentation.draw(rng) if augmentation else Draw()
-        if draw.flip:
+        if augmentation and draw.flip:
             width = image.shape[1] + augmentation.flip_offset
             image = images.mirror(image)
             points = geometry.flip_points(points, width, permutation)
             center[0] = width - center[0]
-        center += 200 * scale * np.array(draw.translation)
-        scale *= draw.scale
-        crop = self.crop(image, center, scale, draw.rotation)
+        center += side * np.array(draw.translation)
+        side *= draw.scale
+        crop = self.crop(image, center, side, draw.rotation)
         if augmentation:
             crop = augmentation.apply_pixels(crop, rng)
-        cells, weights = self.to_heatmap(points, center, scale, draw.rotation)
+        cells, weights = self.to_heatmap(points, center, side, draw.rotation)
         return {
             "image": crop,
             "points": cells.astype(np.float32),
             "weights": weights.astype(np.float32),
             "center": center,
-            "scale": scale,
+            "side": side,
         }
+
+    def prepare(self, *_, **__):
+        """Refused: its box was given by a scale."""
+        raise HRNetError(
+            "Protocol.prepare is now Protocol.sample, and its box has a side in pixels, 200 times "
+            "the scale that it was"
+        )
 
     def to_dict(self) -> dict:
         """A JSON-able description."""
@@ -219,13 +233,20 @@ class Protocol(abc.ABC):
             True for a config of the user's own, never for what a file says.
         """
         if not isinstance(description, dict):
-            raise HRNetError(f"protocol {description!r} is not a table")
+            raise HRNetError(f"protocol {description!r:.150} is not a table")
         known = [field.name for field in dataclasses.fields(cls)]
         for key in description:
             if key not in known:
-                raise HRNetError(f"protocol has no setting {key!r}: it has {', '.join(known)}")
+                raise HRNetError(f"protocol has no setting {key!r:.80}: it has {', '.join(known)}")
         for key in ("name", "codec"):
             if key not in description:
                 raise HRNetError(f"protocol has no {key!r}: give one")
         codec = codec_from_dict(description["codec"], own, allow)
         return cls(**{**description, "codec": codec})
+
+
+def learnable(points) -> tuple[np.ndarray, np.ndarray]:
+    """Points (L, 2) float64 with 0, 0 for those that are not finite, and which are: (L,) bool."""
+    points = np.asarray(points, np.float64)
+    finite = np.array(np.isfinite(points).all(axis=-1))
+    return np.where(finite[:, None], points, 0.0), finite

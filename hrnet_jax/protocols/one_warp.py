@@ -6,25 +6,26 @@ import numpy as np
 
 from hrnet_jax import geometry
 from hrnet_jax.images.crops import affine_crop, index_crop
-from hrnet_jax.protocols.base import STRIDE, Protocol
+from hrnet_jax.protocols.base import STRIDE, Protocol, learnable
 
 
 class OneWarpProtocol(Protocol):
     """What "float" and "mmpose" share; they differ in where a pixel lies and how it is read."""
 
-    def crop(self, image, center, scale, rotation=0.0):
-        return self._warp(image, self._matrix(center, scale, self.input_size, rotation))
+    _warp = staticmethod(affine_crop)
 
-    def to_heatmap(self, points, center, scale, rotation=0.0):
-        points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
-        points = np.where(finite[:, None], points, 0.0)
-        matrix = self._matrix(center, scale, self.heatmap_size, rotation)
+    def crop(self, image, center, side, rotation=0.0):
+        matrix = self._matrix(center, side, self.input_size, rotation)
+        return self._warp(image, matrix, self.input_size)
+
+    def to_heatmap(self, points, center, side, rotation=0.0):
+        points, finite = learnable(points)
+        matrix = self._matrix(center, side, self.heatmap_size, rotation)
         mapped = geometry.apply_affine(matrix, points) + self.index_offset
         return np.where(finite[:, None], mapped, 0.0), finite.astype(np.float64)
 
-    def to_image(self, points, center, scale):
-        matrix = self._matrix(center, scale, self.heatmap_size)
+    def to_image(self, points, center, side):
+        matrix = self._matrix(center, side, self.heatmap_size)
         points = np.asarray(points, np.float64) - self.index_offset
         return geometry.apply_affine(geometry.invert_affine(matrix), points)
 
@@ -32,15 +33,12 @@ class OneWarpProtocol(Protocol):
         points = np.asarray(points, np.float64)
         return (points - self.index_offset) * STRIDE + self.index_offset
 
-    def _matrix(self, center, scale, size, rotation=0.0):
-        return geometry.crop_matrix(center, 200 * scale * self.padding, size, rotation)
+    def _matrix(self, center, side, size, rotation=0.0):
+        return geometry.crop_matrix(center, side * self.padding, size, rotation)
 
 
 class FloatProtocol(OneWarpProtocol, name="float"):
     """One antialiased warp; pixel k covers [k, k + 1) in image, crop and heatmap."""
-
-    def _warp(self, image, matrix):
-        return affine_crop(image, matrix, self.input_size)
 
 
 class MmposeProtocol(OneWarpProtocol, name="mmpose"):
@@ -50,6 +48,4 @@ class MmposeProtocol(OneWarpProtocol, name="mmpose"):
     """
 
     index_offset: ClassVar[float] = 0.5
-
-    def _warp(self, image, matrix):
-        return index_crop(image, matrix, self.input_size)
+    _warp = staticmethod(index_crop)

@@ -6,7 +6,7 @@ import numpy as np
 
 from hrnet_jax import geometry
 from hrnet_jax.images.crops import official_crop
-from hrnet_jax.protocols.base import STRIDE, Protocol
+from hrnet_jax.protocols.base import STRIDE, Protocol, learnable
 
 
 class OfficialProtocol(Protocol, name="official"):
@@ -19,26 +19,28 @@ class OfficialProtocol(Protocol, name="official"):
 
     whole_cells: ClassVar[bool] = True
 
-    def crop(self, image, center, scale, rotation=0.0):
+    def crop(self, image, center, side, rotation=0.0):
         center = np.asarray(center, np.float32)
-        return official_crop(image, center, scale * self.padding, self.input_size, rotation)
+        return official_crop(image, center, self._scale(side), self.input_size, rotation)
 
-    def to_heatmap(self, points, center, scale, rotation=0.0):
-        points = np.asarray(points, np.float64)
-        finite = np.isfinite(points).all(axis=-1)
-        points = np.where(finite[:, None], points, 0.0)
+    def to_heatmap(self, points, center, side, rotation=0.0):
+        points, finite = learnable(points)
         center = np.asarray(center, np.float32)
         cells = geometry.official_transform_pixel(
-            points + 1, center, scale * self.padding, self.heatmap_size, rotation
+            points + 1, center, self._scale(side), self.heatmap_size, rotation
         )
         return (cells - 1).astype(np.float64), (finite & (points[:, 1] > 0)).astype(np.float64)
 
-    def to_image(self, points, center, scale):
+    def to_image(self, points, center, side):
         points = np.asarray(points, np.float64) + 1
         center = np.asarray(center, np.float32)
         return geometry.official_transform_pixel(
-            points, center, scale * self.padding, self.heatmap_size, invert=True
+            points, center, self._scale(side), self.heatmap_size, invert=True
         ).astype(np.float64)
 
     def to_crop(self, points):
         return (np.asarray(points, np.float64) + 0.5) * STRIDE
+
+    def _scale(self, side):
+        """In the order of operations of the published code, so that its truncations agree."""
+        return float(geometry.scales_of(side)) * self.padding

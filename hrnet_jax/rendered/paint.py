@@ -289,8 +289,8 @@ def paint_mouth(layer, face):
     gap = np.linalg.norm(top[2] - bottom[2])
     ends = p[[48]], p[[54]]
     layer.smooth_fill(ring(p[shape.UPPER_OUTER], p[shape.LOWER_OUTER]), style.lip)
-    seam_top, seam_low = (np.concatenate([ends[0], x, ends[1]]) for x in (top, bottom))
-    layer.smooth_fill(ring(p[shape.UPPER_OUTER], seam_top), style.lip_dark)
+    seam = np.concatenate([ends[0], top, ends[1]])
+    layer.smooth_fill(ring(p[shape.UPPER_OUTER], seam), style.lip_dark)
     shine = p[[58, 57, 56]] * 0.55 + bottom[1:4] * 0.45
     layer.stroke(spline(shine), style.lip_light, 0.022 * u)
     if gap > 0.012 * u:
@@ -302,7 +302,7 @@ def paint_mouth(layer, face):
             tongue = top + (bottom - top) * np.array([1, 0.80, 0.66, 0.80, 1])[:, None]
             layer.smooth_fill(ring(tongue, bottom), (186, 84, 88))
     else:
-        layer.stroke(spline(seam_top), style.lip_line, 0.012 * u)
+        layer.stroke(spline(seam), style.lip_line, 0.012 * u)
     for end, inner in ((48, 60), (54, 64)):
         layer.stroke(p[[end, inner]], style.lip_line, 0.010 * u)
 

@@ -255,7 +255,7 @@ def occlude(layer, face, rng):
         layer.smooth_fill(centre + box @ rotation * u * 0.90, solid(colour))
 
 
-def camera_faults(image, rng):
+def camera_faults(image, rng) -> np.ndarray:
     """Exposure, tint, defocus, noise and JPEG artefacts of a photograph; uint8 in and out."""
     levels = np.arange(256) / 255
     gamma = np.exp(rng.normal(0, 0.15))
@@ -271,12 +271,12 @@ def camera_faults(image, rng):
         strength = rng.uniform(3, 16)
         grain = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
         table = np.arange(256) / 255 * strength
-        image = cv2.subtract(
-            cv2.add(image, cv2.LUT(grain, table.astype(np.uint8))), (strength / 2,) * 4
-        )
+        noisy = cv2.add(image, cv2.LUT(grain, table.astype(np.uint8)))
+        # The stubs know no scalars.
+        image = cv2.subtract(noisy, (strength / 2,) * 4)  # pyright: ignore
     if rng.random() < 0.15:
         _, packed = cv2.imencode(
             ".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 85))]
         )
-        image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
     return image

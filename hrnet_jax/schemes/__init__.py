@@ -16,6 +16,7 @@ __all__ = [
     "get_scheme",
     "read_scheme",
     "scheme_from_dict",
+    "stored_scheme",
 ]
 
 
@@ -32,10 +33,23 @@ def get_scheme(name: str | dict) -> Scheme:
     if isinstance(name, str) and name in SCHEMES:
         return SCHEMES[name]
     if isinstance(name, dict):
-        return scheme_from_dict(name, f"scheme {name.get('name')!r}")
+        return scheme_from_dict(name, f"scheme {name.get('name')!r:.80}")
     if not isinstance(name, str) or not name.endswith((".json", ".toml")):
         raise HRNetError(
-            f"unknown landmark scheme {name!r}: choose one of {', '.join(SCHEMES)}, or the path of "
-            "a .json or .toml file with your own"
+            f"unknown landmark scheme {name!r:.150}: choose one of {', '.join(SCHEMES)}, or the "
+            "path of a .json or .toml file with your own"
         )
     return read_scheme(name)
+
+
+def stored_scheme(value: str | dict) -> Scheme:
+    """The scheme that a file (a checkpoint's metadata, a result) names or describes.
+
+    As `get_scheme`, without paths: what somebody's file names is never opened.
+    """
+    if isinstance(value, dict) or (isinstance(value, str) and value in SCHEMES):
+        return get_scheme(value)
+    raise HRNetError(
+        f"its metadata names the landmark scheme {value!r:.80}, unknown here: {', '.join(SCHEMES)} "
+        "are built in, and others have to be described, not named"
+    )

@@ -18,8 +18,10 @@ before right) the landmarks whose mean they are; `lines`, optional, what to draw
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path, describe_error, open_binary
 from hrnet_jax.schemes.table import SCHEMES, Line, Scheme
 
 _MAX_LANDMARKS = 10_000
@@ -30,12 +32,12 @@ _OPTIONAL = {"names", "five_points", "lines"}
 
 def read_scheme(path: str | Path) -> Scheme:
     """Reads a scheme file; HRNetError names the file and what is wrong in it."""
-    path = Path(path)
+    path = as_path(path)
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             text = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise HRNetError(f"cannot read {path}: {error.strerror or error}") from error
+        raise HRNetError(f"cannot read {path}: {describe_error(error)}") from error
     if len(text) > _MAX_BYTES:
         raise HRNetError(f"{path} has more than {_MAX_BYTES:,} bytes: it is no scheme file")
     try:
@@ -121,7 +123,7 @@ class _Indices:
             if not texts or len(names) != count or len(set(names)) != count:
                 raise HRNetError(f"{place}: names must be {count} texts that all differ")
 
-    def groups(self, key, groups, size=None):
+    def groups(self, key, groups, size=None) -> Any:
         """Tuples of indices, each of `size` where it is given, else of one at least."""
         if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
             raise HRNetError(f"{self.place}: {key}: {groups!r} is not a list of landmarks")

@@ -53,13 +53,14 @@ def _span(first, last):
     return tuple(range(first, last + 1))
 
 
-def _mirror(first, last, total):
+def _mirror(first: int, last: int, total: int) -> tuple[tuple[int, int], ...]:
     """Pairs i <-> total - i for i = first … last."""
     return tuple((i, total - i) for i in range(first, last + 1))
 
 
-def _pairs(text):
-    return tuple(tuple(int(i) for i in pair.split("-")) for pair in text.split())
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    split = [pair.split("-") for pair in text.split()]
+    return tuple((int(a), int(b)) for a, b in split)
 
 
 W300 = Scheme(

@@ -165,13 +165,13 @@ def _levels(chosen, factors, where):
     return dict(chosen)
 
 
-def _seeds(seeds):
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    if type(seeds) is int and seeds > 0:
         return tuple(range(seeds))
-    good = isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0
-    if not good or len(set(seeds)) < len(seeds) or not all(type(s) is int for s in seeds):
+    given = list(seeds) if isinstance(seeds, Sequence) else []
+    if not given or not all(type(seed) is int for seed in given) or len(set(given)) < len(given):
         raise HRNetError(f"study: seeds = {seeds!r:.80}: give how many, or different numbers")
-    return tuple(seeds)
+    return tuple(given)
 
 
 def _change(config, change, label):

@@ -16,7 +16,7 @@ from hrnet_jax.training.logs import LOG
 RECORD = "run.json"
 TRAINING = "train"  # a run's workdir, as of `hrnet-jax train`
 EVALUATION = "eval"  # what `hrnet-jax evaluate` writes
-COSTS = ("parameters", "gmacs", "step_ms", "memory_mib")
+COSTS = ("parameters", "gmacs", "step_ms")
 
 
 def read_record(workdir: Path, run: Run) -> dict:
@@ -118,13 +118,13 @@ def collect(runs: list[Run], workdir: Path, draws: int = statistics.DRAWS) -> Re
             continue
         errors = []
         for run in done:
-            measured = read_run(workdir / run.folder / EVALUATION)
+            measured = read_run(workdir / run.folder / EVALUATION).measured()
             first = first or measured
             _check_alike(first, measured, run)
             errors.append(100 * measured.nme)
         known = [[records[run].get(key) for run in done] for key in COSTS]
         costs = {
-            key: None if None in values else float(np.mean(values))
+            key: None if None in values else float(np.mean(np.asarray(values, float)))
             for key, values in zip(COSTS, known, strict=True)
         }
         curves = [read_curve(workdir / run.folder / TRAINING) for run in done]
@@ -148,8 +148,8 @@ def make_rows(points: list[Point], subsets: dict, draws: int = statistics.DRAWS)
     """The table of a study."""
     baseline = next((point for point in points if point.name == BASELINE), None)
     compared = [_compare(point, baseline, slice(None), draws) for point in points]
-    tested = [i for i, (_, d) in enumerate(compared) if d is not None and d.p is not None]
-    corrected = statistics.holm(np.array([compared[i][1].p for i in tested]))
+    tested = {i: d.p for i, (_, d) in enumerate(compared) if d is not None and d.p is not None}
+    corrected = statistics.holm(np.array(list(tested.values())))
     p_holm = dict(zip(tested, corrected.tolist(), strict=True))
     rows = []
     for i, (point, (mean, difference)) in enumerate(zip(points, compared, strict=True)):
@@ -162,7 +162,9 @@ def make_rows(points: list[Point], subsets: dict, draws: int = statistics.DRAWS)
     return rows
 
 
-def _compare(point, baseline, faces, draws):
+def _compare(
+    point, baseline, faces, draws
+) -> tuple[statistics.Estimate, statistics.Difference | None]:
     """(estimate, difference to the baseline) on some of the faces."""
     mean = statistics.estimate(point.errors[:, faces], draws)
     if baseline is None or point is baseline:

@@ -24,7 +24,6 @@ COST_COLUMNS = {
     "parameters": ("parameters, M", 1e-6, 2),
     "gmacs": ("GMACs", 1, 3),
     "step_ms": ("ms a step", 1, 0),
-    "memory_mib": ("memory, MiB", 1, 0),
 }
 
 
@@ -74,7 +73,11 @@ def subset_cells(results: Results) -> tuple[list[str], list[list[str | None]]]:
 def notes(results: Results) -> list[str]:
     """What a reader has to know beside the table."""
     lines = []
-    tested = [row for row in results.rows if row.p_holm is not None]
+    tested = [
+        (row.point, row.p_holm, row.difference)
+        for row in results.rows
+        if row.p_holm is not None and row.difference is not None
+    ]
     if max(row.estimate.seeds for row in results.rows) == 1:
         lines.append(
             "One seed each: there is no noise between seeds to compare a difference with. The "
@@ -82,7 +85,8 @@ def notes(results: Results) -> list[str]:
             "and find differences where there are none; so no p is given."
         )
     elif tested:
-        found = [row.point for row in tested if row.p_holm < 0.05]
+        found = [point for point, p_holm, _ in tested if p_holm < 0.05]
+        seeds = min(difference.estimate.seeds for _, _, difference in tested)
         lines.append(
             f"{len(found)} of {len(tested)} levels differ from the baseline (Holm, 5 % over the "
             f"whole study)" + (f": {', '.join(found)}." if found else ".")
@@ -90,9 +94,8 @@ def notes(results: Results) -> list[str]:
         lines.append(
             "Intervals count other seeds and other faces (Student's t over the seeds, bootstrap "
             "over the faces). Exact permutation of the seeds' signs: p "
-            + ", ".join(f"{_p(r.difference.p_permutation)} {r.point}" for r in tested)
-            + f"; with {min(r.difference.estimate.seeds for r in tested)} seeds it cannot be below "
-            f"{2.0 ** (1 - min(r.difference.estimate.seeds for r in tested)):g}."
+            + ", ".join(f"{_p(change.p_permutation)} {point}" for point, _, change in tested)
+            + f"; with {seeds} seeds it cannot be below {2.0 ** (1 - seeds):g}."
         )
     done = sum(row.estimate.seeds for row in results.rows)
     if done < results.runs:

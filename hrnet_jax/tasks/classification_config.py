@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+from hrnet_jax import config
 from hrnet_jax.data.preprocessing import Preprocessing, RandomCrop
 
 _DEFAULTS = {
@@ -28,24 +29,20 @@ _DEFAULTS = {
         "valid_labels": "",
         "workers": 0,  # threads that prepare pictures; 0: one for each processor
     },
-    "train": {
+    # Keys that are not here mean what they mean in `hrnet_jax.config`.
+    "train": config.default_config()["train"]
+    | {
         "epochs": 100,
         "batch_size": 128,  # over all devices
-        "drop_last": False,  # True leaves out the last, smaller batch of an epoch
+        "loss": "cross_entropy",
+        "optimiser": "sgd",
         "learning_rate": 0.05,
         "momentum": 0.9,
         "nesterov": True,
         "weight_decay": 1e-4,  # as PyTorch's SGD: added to the gradient, of every parameter
-        "schedule": "step",  # "step": times gamma at each milestone; "cosine": down to 0
         "milestones": (30, 60, 90),  # epochs, 0-based
-        "gamma": 0.1,
-        "warmup_epochs": 0.0,  # linear, before the schedule; or in steps:
-        "warmup_steps": 0,
-        "warmup_start": 0.0,  # the fraction of learning_rate that it starts from
-        "log_every": 10,  # steps
-        "checkpoint_epochs": 1,
-        "eval_epochs": 1,
     },
+    "parallel": {"mode": "jit"},  # or "pmap", as in `hrnet_jax.config`
     "eval": {"batch_size": 32},
 }
 

@@ -17,9 +17,11 @@ from hrnet_jax import checkpoints, protocols, published, tensors
 from hrnet_jax.data.classes import IMAGENET_1K
 from hrnet_jax.data.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import absolute, as_path, open_binary
 from hrnet_jax.models.variants import HRNetVariant
-from hrnet_jax.schemes import SCHEMES, get_scheme
+from hrnet_jax.schemes import SCHEMES, describe, get_scheme
 from hrnet_jax.torch_weights import kinds
+from hrnet_jax.torch_weights.kinds import same_networks
 from hrnet_jax.torch_weights.names import Entry, backbone_table, model_table
 from hrnet_jax.torch_weights.torch_file import read_weight_file
 
@@ -166,7 +168,7 @@ def load_backbone(path: str | Path, variant: HRNetVariant) -> tuple[dict, dict]:
     table = backbone_table(variant)
     variables = to_flax(named, table, kind.left_behind, path)
     used = _count_used(named, table)
-    report = {"source": Path(path).name, "kind": kind.name}
+    report = {"source": as_path(path).name, "kind": kind.name}
     return variables, {**report, "used": used, "ignored": len(state) - used}
 
 
@@ -196,7 +198,8 @@ def convert_file(
     Raises:
       HRNetError: unreadable, not such a network, or a scheme with another number of landmarks.
     """
-    if Path(source).resolve() == Path(destination).resolve():
+    source, destination = as_path(source), as_path(destination)
+    if absolute(source) == absolute(destination):
         raise HRNetError(f"{destination} would overwrite its source: choose another destination")
     file = read_weight_file(source)
     found = kinds.recognise(file.tensors, source, model)
@@ -217,15 +220,15 @@ def convert_file(
         protocol = getattr(protocols, found.kind.protocol)(scheme)
 
     used = _count_used(found.state, table) - found.zero_biases
-    with open(source, "rb") as opened:
+    with open_binary(source) as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     metadata = {
         "model": {"name": found.model, **count},
-        "scheme": scheme,
+        "scheme": _stored(scheme),
         "protocol": protocol.to_dict() if protocol is not None else None,
         **classes,
         "provenance": {
-            "source": Path(source).name,
+            "source": source.name,
             "sha256": sha256,
             "kind": found.kind.name,
             "container": file.container,
@@ -233,7 +236,7 @@ def convert_file(
             "tensors_ignored": len(file.tensors) - used,
             "biases_set_to_zero": found.zero_biases,
             "licence": found.kind.licence,
-            "published": published.expected(found.kind.name, found.model, scheme),
+            "published": published.expected(same_networks(found.kind.name), found.model, scheme),
             "converter": f"hrnet_jax {hrnet_jax.__version__}",
         },
     }
@@ -260,6 +263,11 @@ def _choose_scheme(scheme, num_landmarks, source):
     return scheme
 
 
+def _stored(scheme):
+    """A scheme as metadata has it: one of a file with its content, as paths are not followed."""
+    return scheme if scheme is None or scheme in SCHEMES else describe(get_scheme(scheme))
+
+
 def export_torch(checkpoint: str | Path, out: str | Path) -> int:
     """Writes a model's weights under their official PyTorch names; returns how many tensors.
 
@@ -273,7 +281,7 @@ def export_torch(checkpoint: str | Path, out: str | Path) -> int:
     Raises:
       HRNetError: unreadable checkpoint, a model without PyTorch names, or another ending.
     """
-    if Path(out).suffix != ".safetensors":
+    if as_path(out).suffix != ".safetensors":
         raise HRNetError(f"{out}: PyTorch weights are written as a .safetensors file")
     loaded = checkpoints.load(checkpoint)
     model = loaded.metadata["model"]

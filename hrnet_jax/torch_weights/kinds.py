@@ -52,6 +52,13 @@ OFFICIAL_IMAGENET = "ImageNet classification HRNet with official names (official
 MMPRETRAIN = "mmpretrain classification HRNet"
 MMPOSE_0, MMPOSE_1 = (f"mmpose {v}.x facial-landmark HRNet" for v in (0, 1))
 
+
+def same_networks(kind: str) -> tuple[str, ...]:
+    """The kinds that may hold the same network: mmpose 1.x reads 0.x's files."""
+    mmpose = (MMPOSE_0, MMPOSE_1)
+    return mmpose if kind in mmpose else (kind,)
+
+
 _HRNET = r"transition1\.0\.0\.weight$"
 _MM_HRNET = rf"backbone\.{_HRNET}"
 _MM_BACKBONE = ((r"backbone\.", ""),)

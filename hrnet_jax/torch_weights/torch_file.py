@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import as_path
 from hrnet_jax.tensors import number_type, one_line_errors, open_file, read_safetensors, widen
 from hrnet_jax.torch_weights.unpickle import RefusedNameError, Stub, Tensor, load_pickle
 
@@ -55,7 +57,7 @@ def read_weight_file(path: str | Path) -> WeightFile:
       HRNetError: unreadable, damaged, or no weight file; or it names a function that no weight file
         needs, such as `os.system`.
     """
-    path = Path(path)
+    path = as_path(path)
     with one_line_errors(path), _refusals(path):
         with open_file(path) as file:
             start = file.read(9)
@@ -82,8 +84,8 @@ def _refusals(path):
 
 
 def _read_zip(path):
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        size = file.seek(0, os.SEEK_END)
         entries = archive.infolist()
         stored = all(e.compress_type == 0 and e.compress_size == e.file_size for e in entries)
         if not stored or sum(entry.file_size for entry in entries) > size:

@@ -1,48 +1,50 @@
 """One program per device, several steps per call, and notice of preemption."""
 
 import contextlib
-import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
-from hrnet_jax.devices import AXIS, Devices
+from hrnet_jax.devices import AXIS
 from hrnet_jax.models.cpu_conv import jit
 
 MODES = ("jit", "pmap")
 
 
 def per_device(step: Callable, mesh: jax.sharding.Mesh) -> Callable:
-    """`step(state, batch)` as one program on each device, with its rows of the batch.
+    """`step(state, batch, rng)` as one program on each device, with its rows of the batch.
 
     The state lies on every device; what the step returns must be equal on all of them.
     """
+    whole = jax.P()
     return jax.shard_map(
-        step, mesh=mesh, in_specs=(jax.P(), jax.P(AXIS)), out_specs=(jax.P(), jax.P())
+        step, mesh=mesh, in_specs=(whole, jax.P(AXIS), whole), out_specs=(whole, whole)
     )
 
 
-def several_steps(step: Callable, steps_per_call: int, resident: bool = False) -> Callable:
-    """Returns `call(state, data, count) -> (state, metrics)`: `count` steps in one dispatch.
+def several_steps(step: Callable, feed, steps_per_call: int) -> Callable:
+    """Returns the compiled `call(state, resident, streamed, seed, count) -> (state, metrics)`.
 
-    With `steps_per_call` 1, `count` is 1 and the call is the step. Above, `data` holds `count`
-    batches along a new first axis, and so do the metrics; with `resident`, `data` lie on the device
-    and serve every step.
+    It makes `count` steps in one dispatch, each on the batch `feed.batch(resident, streamed, step)`
+    (`hrnet_jax.training.feeds`). With `steps_per_call` 1, `count` is 1 and the call is the step.
+    Above, `streamed` holds `count` batches along a new first axis, and so do the metrics. `seed` is
+    a number (uint32), of what the steps draw. The state is donated.
     """
-    step = step.__wrapped__  # compiled as a part of the whole
 
-    def steps(state, data, count):
+    def steps(state, resident, streamed, seed, count):
+        rng = jax.random.key(seed)
+
+        def one(state, streamed):
+            return step(state, feed.batch(resident, streamed, state.step), rng)
+
         if steps_per_call == 1:
-            return step(state, data)
-        if resident:
-            return jax.lax.scan(lambda state, _: step(state, data), state, length=count)
-        return jax.lax.scan(step, state, data, length=count)
+            return one(state, streamed)
+        return jax.lax.scan(one, state, streamed, length=count)
 
-    return jit(steps, donate_argnums=0, static_argnums=2)
+    return jit(steps, donate_argnums=0, static_argnums=4)
 
 
 def call_counts(
@@ -56,45 +58,43 @@ def call_counts(
     while step < total_steps:
         position = step % steps_per_epoch
         count = min(steps_per_call - position % steps_per_call, steps_per_epoch - position)
+        count = min(count, total_steps - step)
         yield count
         step += count
 
 
-def feed(
-    batches: Iterable[dict], counts: Iterable[int], devices: Devices, steps_per_call: int
-) -> Iterator[tuple[int, dict]]:
-    """Yields (count, data) for `several_steps`: the next batches, on the devices."""
-    batches = iter(batches)
-    for count in counts:
-        if steps_per_call == 1:
-            yield count, devices.split(next(batches))
-        else:
-            parts = list(itertools.islice(batches, count))
-            stacked = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
-            yield count, devices.split(stacked, axis=1)
-
-
 class Preemption(contextlib.AbstractContextManager):
-    """Notices SIGTERM, which clusters send before they take a machine away."""
+    """Notices SIGTERM, which clusters send before they take a machine away, and Ctrl-C.
+
+    A second Ctrl-C interrupts at once. In a job of several processes only SIGTERM is noticed: JAX
+    listens, and lets all of them agree on a call.
+    """
 
     def __enter__(self):
-        self._calls, self._noticed, self._previous = 0, False, None
-        # In a job of several processes JAX listens, and lets all of them agree on a call.
+        self._calls, self._noticed, self._previous = 0, "", {}
         if not jax.distributed.is_initialized() and _in_main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._notice)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._notice)
         return self
 
     def __exit__(self, *_):
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
-    def _notice(self, *_):
-        self._noticed = True
+    def _notice(self, number, frame):
+        if self._noticed and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._noticed = signal.Signals(number).name
 
-    def requested(self) -> bool:
-        """Whether to save and stop now: after the same call in every process, each calling it."""
+    def requested(self) -> str:
+        """The signal to save and stop for now, "" without one.
+
+        The same in every process, each of which calls it after each call of the training program.
+        """
         self._calls += 1
-        return self._noticed or multihost_utils.reached_preemption_sync_point(self._calls)
+        if not self._noticed and multihost_utils.reached_preemption_sync_point(self._calls):
+            self._noticed = signal.SIGTERM.name
+        return self._noticed
 
 
 def _in_main_thread():

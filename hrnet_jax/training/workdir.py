@@ -6,18 +6,15 @@ import os
 import socket
 from pathlib import Path
 
+import filelock
+
 from hrnet_jax.config import default_config, plain
 from hrnet_jax.devices import is_first_process
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, nothing keeps two runs apart
-    fcntl = None
+from hrnet_jax.files import as_path, describe_error, is_local, open_atomically
 
 CONFIG = "config.json"
-LOCK = "lock"
+LOCK, HOLDER = "lock", "lock.holder"
 
 # Settings that change how fast a run is, not what comes out.
 _FREE = ("data.root", "data.images", "data.loader", "data.workers", "data.cache", "train.log_every")
@@ -27,32 +24,30 @@ _FREE = ("data.root", "data.images", "data.loader", "data.workers", "data.cache"
 def locked(workdir: Path):
     """Holds the workdir for this job; HRNetError names the process that has it already.
 
-    The system releases the lock when the process ends, however it does.
+    The system releases the lock when the process ends, however it does. In a bucket there are no
+    locks: nothing keeps two runs apart.
     """
-    if fcntl is None or not is_first_process():
+    workdir = as_path(workdir)
+    if not is_local(workdir) or not is_first_process():
         yield
         return
-    path = workdir / LOCK
+    path, holder = workdir / LOCK, workdir / HOLDER
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+")
+        lock = filelock.FileLock(path, blocking=False)
+        lock.acquire()
+    except filelock.Timeout:
+        found = holder.read_text()[:100] if holder.is_file() else "another run"
+        raise HRNetError(
+            f"{workdir} is in use by {found}: wait for it, stop it, or use another --workdir"
+        ) from None
     except OSError as error:
-        raise HRNetError(f"cannot write {path}: {error.strerror or error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise HRNetError(
-                f"{workdir} is in use by {file.read(100) or 'another run'}: wait for it, stop it, "
-                "or use another --workdir"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        raise HRNetError(f"cannot write {path}: {describe_error(error)}") from error
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
+    finally:
+        lock.release()
 
 
 def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
@@ -60,6 +55,7 @@ def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
 
     `defaults`: what its kind of config has for every key; those of `hrnet_jax.config` by default.
     """
+    workdir = as_path(workdir)
     path = workdir / CONFIG
     if any((workdir / "checkpoints").glob("[0-9]*")):
         wanted = flatten(plain(config))

@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hrnet_jax.data.checks import describe_annotation
 from hrnet_jax.data.prepare import aflw, coco, cofw, custom, w300, wflw
 from hrnet_jax.data.prepare.faces import Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.data.prepare.writer import write_data_set
 from hrnet_jax.data.records import Records
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.files import absolute, as_path, local_path
 from hrnet_jax.schemes import Scheme
 
 DATA_SETS = {
@@ -46,6 +48,7 @@ def prepare(
     crop: float = 0.0,
     scheme: Scheme | None = None,
     skip_bad: bool = False,
+    missing: tuple[float, float] | None = None,
     progress: Callable[[Iterable, int], Iterable] = lambda pictures, total: pictures,
 ) -> Prepared:
     """Reads a data set and writes it in the project's layout (docs/data.md).
@@ -57,6 +60,8 @@ def prepare(
       crop: 0, or how many landmark boxes wide a picture to cut out for every face.
       scheme: whose number of landmarks the faces must have.
       skip_bad: leave out faces that are wrong, missing or unreadable, instead of stopping.
+      missing: the x and y that mean "not annotated" in this data set; empty cells, NaN and COCO's
+        visibility 0 do in any case.
       progress: wraps the iterator over the pictures, given their number.
 
     Raises:
@@ -66,9 +71,10 @@ def prepare(
         raise HRNetError(f"unknown data set {name!r}: choose one of {', '.join(DATA_SETS)}")
     if crop and not 1 <= crop < math.inf:
         raise HRNetError(f"crop = {crop:g}: give how many landmark boxes wide, 1 at least")
-    if Path(output).resolve().is_relative_to(Path(source).resolve()):
+    source = local_path(source, "the downloaded data set")
+    if absolute(as_path(output)).is_relative_to(source.resolve()):
         raise HRNetError(f"the output {output} lies in the source {source}: choose one outside it")
-    problems = Problems(skip_bad)
+    problems = Problems(skip_bad, missing)
     data = DATA_SETS[name].read(Source(source), problems)
     for split, records in data.splits.items():
         count = records.points.shape[1]
@@ -77,6 +83,9 @@ def prepare(
                 f"{split} has {count} landmarks a face, the scheme {scheme.name} "
                 f"{scheme.num_landmarks}"
             )
+        problems.notes += describe_annotation(split, records)
     settings = {"data set": name, "crop": crop}
+    if crop and missing is not None:  # the boxes, and so the crops, depend on it
+        settings["missing"] = list(missing)
     splits = write_data_set(data, output, problems, settings, crop, progress)
     return Prepared(splits, problems.texts, problems.notes)

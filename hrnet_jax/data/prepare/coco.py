@@ -1,9 +1,10 @@
 """COCO-style JSON with face landmarks, such as mmpose's annotation files.
 
 A file becomes the split of its name. Its `keypoints` are x, y, visibility for every landmark: 0 is
-not annotated, 1 occluded, 2 visible; a file without any 2 says nothing of occlusion. `center` and
-`scale` (box side / 200) are kept where an annotation has them, and so is `box_size`; other boxes
-follow the official rule from the landmarks. `bbox` is x, y, width, height.
+not annotated, 1 occluded, 2 visible; a file without any 2 says nothing of occlusion. An annotation
+without keypoints, as a crowd has none, is of no face and left out. `center` and `scale` (box side /
+200) are kept where an annotation has them, and so is `box_size`; other boxes follow the official
+rule from the landmarks. `bbox` is x, y, width, height; it may be null.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import sides_of
 
 WHERE = "one .json file or more, with `images` and `annotations`, and the pictures that they name."
 PUBLISHED = {}
@@ -50,15 +52,29 @@ def _read_faces(content, place, problems):
         names = {image["id"]: str(image["file_name"]) for image in images}
     except (KeyError, TypeError) as error:
         raise HRNetError(f"{place}: every image needs an id and a file_name") from error
-    faces, box_sizes = Faces(), []
+    faces, box_sizes, empty = Faces(problems), [], 0
     for number, annotation in enumerate(annotations, 1):
+        if _without_keypoints(annotation):
+            empty += 1
+            continue
         with problems.guard():
             _add(faces, names, annotation, f"{place}, annotation {number}")
             box_sizes.append(annotation.get("box_size"))
+    if empty:
+        problems.notes.append(f"{place}: {empty} annotations without keypoints are left out")
     if not any(visible.any() for visible in faces.visible):
         faces.visible = [None] * len(faces)
     known = None not in box_sizes
     return faces.records(place, box_sizes=np.array(box_sizes, np.float64) if known else None)
+
+
+def _without_keypoints(annotation):
+    """Whether COCO means by an annotation that there are no landmarks."""
+    if not isinstance(annotation, dict):
+        return False
+    values = annotation.get("keypoints", [])
+    # Of a crowd there may be a list of zeros.
+    return isinstance(values, list) and not any(value for value in values)
 
 
 def _add(faces, names, annotation, place):
@@ -72,16 +88,17 @@ def _add(faces, names, annotation, place):
     if len(values) % 3 or not len(values):
         raise HRNetError(f"{place}: {len(values)} keypoint values are not x, y, visibility each")
     x, y, visibility = values.reshape(-1, 3).T
-    if not np.isin(visibility, (1, 2)).all():
-        bad = int(np.argmin(np.isin(visibility, (1, 2))))
+    if not (known := np.isin(visibility, (0, 1, 2))).all():
+        bad = int(np.argmin(known))
         raise HRNetError(
-            f"{place}: landmark {bad} has visibility {visibility[bad]:g}: 1 and 2 are annotated"
+            f"{place}: landmark {bad} has visibility {visibility[bad]:g}, which is none of 0, 1, 2"
         )
+    x[visibility == 0] = y[visibility == 0] = np.nan
     box = rectangle = None
     if "center" in annotation and "scale" in annotation:
         center = _numbers(annotation["center"], place, "center", 2)
-        box = center, float(_numbers([annotation["scale"]], place, "scale", 1)[0])
-    if "bbox" in annotation:
+        box = center, float(sides_of(_numbers([annotation["scale"]], place, "scale", 1)[0]))
+    if annotation.get("bbox") is not None:
         x0, y0, width, height = _numbers(annotation["bbox"], place, "bbox", 4).tolist()
         rectangle = [x0, y0, x0 + width, y0 + height]
     if "box_size" in annotation:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from hrnet_jax.data.prepare.faces import DataSet, Faces, Problems
+from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.errors import HRNetError
 
@@ -42,8 +42,8 @@ def read(source: Source, problems: Problems) -> DataSet:
     return DataSet(splits, MatPictures(source, files))
 
 
-class MatPictures:
-    """The pictures in the .mat files, as PNG; like `Pictures`."""
+class MatPictures(Pictures):
+    """The pictures in the .mat files, as PNG."""
 
     def __init__(self, source: Source, files: dict[str, str]):
         self._source, self._files = source, files
@@ -78,7 +78,7 @@ def _read_faces(source, file, split, problems):
             raise HRNetError(
                 f"{place}: {count} pictures, but {what}{suffix} has {len(found)} faces"
             )
-    faces = Faces()
+    faces = Faces(problems)
     for row, value in enumerate(values):
         x, y, occluded = value.reshape(3, NUM_LANDMARKS)
         corners = None

@@ -15,9 +15,9 @@ import numpy as np
 from hrnet_jax.data.attributes import read_attributes
 from hrnet_jax.data.columns import find_columns
 from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
+from hrnet_jax.data.prepare.official_files import read_official
 from hrnet_jax.data.prepare.pts import picture_beside, read_pts
 from hrnet_jax.data.prepare.source import Source
-from hrnet_jax.data.records import read_csv
 from hrnet_jax.data.tables import read_header, read_table
 from hrnet_jax.errors import HRNetError
 
@@ -43,7 +43,7 @@ def read(source: Source, problems: Problems) -> DataSet:
         with problems.guard():
             points, picture = read_pts(source, name), picture_beside(source, name)
             split = PurePosixPath(name).parts[0] if "/" in name else "faces"
-            faces.setdefault(split, Faces()).add(source.place(name), picture, points)
+            faces.setdefault(split, Faces(problems)).add(source.place(name), picture, points)
             files[picture] = picture
     if not faces:
         raise HRNetError(f"{source.folder} has no annotations. It needs {WHERE}")
@@ -60,7 +60,7 @@ def _read_csv(source, file, problems):
             names = ", ".join(header[column] or str(column + 1) for column in columns.ignored)
             problems.notes.append(f"{place}: column {names} left out: no landmark")
         if columns.box:
-            records = read_csv(path, "", guard=problems.guard)
+            records = read_official(path, problems)
         else:
             points = [column for point in columns.points for column in point]
             wanted = [*points, *columns.visible, *columns.rectangle]
@@ -74,7 +74,7 @@ def _records(table, columns, place, problems):
     ends = np.cumsum([2 * len(columns.points), len(columns.visible)])
     coordinates, flags, rectangles = np.split(table.numbers, ends, axis=1)
     coco = (flags == 2).any()  # 0 not annotated, 1 hidden, 2 visible; else 0 hidden, 1 visible
-    faces = Faces()
+    faces = Faces(problems)
     for row, name in enumerate(table.names):
         points, visible = coordinates[row].reshape(-1, 2).copy(), None
         with problems.guard():

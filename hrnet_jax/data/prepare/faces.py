@@ -61,10 +61,17 @@ class Problems:
         …  # what raises HRNetError for a bad face
     """
 
-    def __init__(self, skip: bool = False):
+    def __init__(self, skip: bool = False, missing: tuple[float, float] | None = None):
         self.skip = skip
+        self.missing = missing  # the coordinates of a landmark that is not annotated
         self.texts: list[str] = []
         self.notes: list[str] = []  # what is to be said of the source and stops nothing
+
+    def without_missing(self, points: np.ndarray) -> np.ndarray:
+        """Points (…, 2) with NaN for those that are `missing`."""
+        if self.missing is None:
+            return points
+        return np.where((points == self.missing).all(axis=-1, keepdims=True), np.nan, points)
 
     @contextlib.contextmanager
     def guard(self):
@@ -79,7 +86,8 @@ class Problems:
 class Faces:
     """Collects the faces of a split; their boxes follow the official rule (`landmark_box`)."""
 
-    def __init__(self):
+    def __init__(self, problems: Problems):
+        self._problems = problems
         self.names, self.points, self.boxes = [], [], []
         self.rectangles, self.visible, self.subsets = [], [], []
 
@@ -93,14 +101,14 @@ class Faces:
           rectangle: (x0, y0, x1, y1), image pixels.
           visible: (L,) bool.
           subsets: the names of those it belongs to.
-          box: (centre, scale) where the data set gives them.
+          box: (centre, side), image pixels, where the data set gives them.
 
         Raises:
           HRNetError: the name leads out of the image folder, a number is infinite, the face has
             another number of landmarks than those before, or no extent, or no landmark.
         """
         check_image_name(place, name)
-        points = np.asarray(points, np.float64)
+        points = self._problems.without_missing(np.asarray(points, np.float64))
         finite = rectangle is None or np.isfinite(rectangle).all()
         if np.isinf(points).any() or not finite:
             raise HRNetError(f"{place}: a coordinate is not a finite number")
@@ -108,12 +116,12 @@ class Faces:
         if self.points and points.shape != self.points[0].shape:
             before = len(self.points[0])
             raise HRNetError(f"{place}: {len(points)} landmarks, but {before} in the faces before")
-        center, scale = landmark_box(points) if box is None else box
-        if not (np.isfinite(center).all() and 0 < scale < np.inf):
-            raise HRNetError(f"{place}: the face has no extent (scale {scale:g})")
+        center, side = landmark_box(points) if box is None else box
+        if not (np.isfinite(center).all() and 0 < side < np.inf):
+            raise HRNetError(f"{place}: the face has no extent (a box of {side:g} pixels)")
         self.names.append(name)
         self.points.append(points)
-        self.boxes.append((center, scale))
+        self.boxes.append((center, side))
         self.rectangles.append(rectangle)
         self.visible.append(visible)
         self.subsets.append(frozenset(subsets))
@@ -134,7 +142,7 @@ class Faces:
             root=Path(),
             points=np.stack(self.points),
             centers=np.array([center for center, _ in self.boxes]),
-            scales=np.array([scale for _, scale in self.boxes]),
+            sides=np.array([side for _, side in self.boxes]),
             box_sizes=box_sizes,
             subsets={name: np.array([name in face for face in self.subsets]) for name in subsets},
             rectangles=column(self.rectangles),

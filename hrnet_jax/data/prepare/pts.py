@@ -21,13 +21,13 @@ from hrnet_jax.errors import HRNetError
 
 
 def read_pts(source: Source, name: str, num_landmarks: int | None = None) -> np.ndarray:
-    """The points of a .pts file, float64 (L, 2), as they stand there.
+    """The points of a .pts file, float64 (L, 2), as they stand there; "nan nan" is none.
 
     HRNetError names the file and the line where it is cut off, has another number of points than
     its header or `num_landmarks` says, or holds what is not a number.
     """
     points, promised, end = [], None, None
-    braces = False
+    braces, last = False, source.place(name)
     for place, line in lines_of(source, name):
         if end is not None:
             raise HRNetError(f"{place}: {line[:40]!r} after the closing brace")
@@ -44,7 +44,7 @@ def read_pts(source: Source, name: str, num_landmarks: int | None = None) -> np.
             if len(words) != 2:
                 raise HRNetError(f"{place}: {line[:40]!r} is not an x and a y")
             point = numbers_of(place, words)
-            if not np.isfinite(point).all():
+            if np.isinf(point).any() or np.isnan(point).sum() == 1:
                 raise HRNetError(f"{place}: {line[:40]!r} is not finite")
             points.append(point)
         last = place

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import gzip
 import os
-import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -16,6 +15,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hrnet_jax.data.records import check_inside
 from hrnet_jax.errors import HRNetError
@@ -184,7 +184,9 @@ class Source:
                 for member, opened in members:
                     if member == file.member:
                         with _damage_named(file.path), open(copy, "wb") as target:
-                            shutil.copyfileobj(_Bounded(opened(), file), target, 2**20)
+                            bounded = _Bounded(opened(), file)
+                            while chunk := bounded.read(2**20):
+                                target.write(chunk)
                         break
             yield copy
 
@@ -195,7 +197,7 @@ class _Bounded:
     def __init__(self, opened, file):
         self.opened, self.file, self.count = opened, file, 0
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         data = self.opened.read(size)
         self.count += len(data)
         if self.count > MAX_LARGE_BYTES:
@@ -234,13 +236,19 @@ def _members(path) -> list[str]:
             return [info.filename for info in archive.infolist() if not info.is_dir()]
     names = []
     with _damage_named(path), tarfile.open(path) as archive:
-        for info in archive:
-            archive.members = []  # tarfile keeps them all otherwise
+        for info in _passing(archive):
             if info.isreg():
                 names.append(info.name)
             if len(names) > MAX_FILES:
                 raise HRNetError(f"{path} holds more than {MAX_FILES:,} files")
     return names
+
+
+def _passing(archive: Any) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar archive, of which tarfile keeps none: it would have all in memory."""
+    for info in archive:
+        archive.members = []  # no part of its documented interface
+        yield info
 
 
 def _open_members(path):
@@ -253,7 +261,6 @@ def _open_members(path):
                         yield info.filename, lambda info=info: archive.open(info)
         else:
             with tarfile.open(path) as archive:
-                for info in archive:
-                    archive.members = []
+                for info in _passing(archive):
                     if info.isreg():
                         yield info.name, lambda info=info: archive.extractfile(info)

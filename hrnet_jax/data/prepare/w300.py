@@ -9,7 +9,7 @@ official CSV files are the same or one less could not be established.
 
 from pathlib import PurePosixPath
 
-from hrnet_jax.data.prepare import official
+from hrnet_jax.data.prepare import official_files
 from hrnet_jax.data.prepare.faces import DataSet, Faces, Pictures, Problems
 from hrnet_jax.data.prepare.pts import picture_beside, read_pts
 from hrnet_jax.data.prepare.source import Source
@@ -48,8 +48,8 @@ def read(source: Source, problems: Problems) -> DataSet:
     """The folders of `.pts` files, or else the official repository's CSV files."""
     annotations = [(name, _part(name)) for name in source.ending(".pts")]
     if all(part is None for _, part in annotations):
-        return official.read(source, problems, "300w", WHERE)
-    splits = {split: Faces() for split in _SUBSETS}
+        return official_files.read(source, problems, "300w", WHERE)
+    splits = {split: Faces(problems) for split in _SUBSETS}
     files = {}
     for name, part in annotations:
         if part is None:

@@ -4,7 +4,7 @@ A line of `list_98pt_rect_attr_{train,test}.txt` holds 196 coordinates, a face r
 x1, y1), six flags and the picture's name. Points and rectangles are used as they stand there.
 """
 
-from hrnet_jax.data.prepare import official
+from hrnet_jax.data.prepare import official_files
 from hrnet_jax.data.prepare.faces import (
     DataSet,
     Faces,
@@ -36,11 +36,11 @@ def read(source: Source, problems: Problems) -> DataSet:
             splits[f"face_landmarks_wflw_{split}"] = _read_list(source, name, problems)
     if splits:
         return DataSet(splits, Pictures(source))
-    return official.read(source, problems, "wflw", WHERE)
+    return official_files.read(source, problems, "wflw", WHERE)
 
 
 def _read_list(source, name, problems):
-    faces = Faces()
+    faces = Faces(problems)
     for place, line in lines_of(source, name):
         with problems.guard():
             words = line.split(maxsplit=_COLUMNS - 1)

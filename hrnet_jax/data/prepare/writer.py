@@ -16,7 +16,7 @@ from hrnet_jax.data.attributes import write_attributes
 from hrnet_jax.data.prepare.faces import DataSet, Problems
 from hrnet_jax.data.records import Records, write_csv
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.files import open_atomically
+from hrnet_jax.files import as_path, open_atomically
 from hrnet_jax.images import decode_image, write_image
 
 IMAGES = "images"
@@ -64,7 +64,7 @@ def write_data_set(
       HRNetError: as `problems` says; the folder belongs to other settings or cannot be written; a
         split is left without a face.
     """
-    output = Path(output)
+    output = as_path(output)
     _check_settings(output, settings)
     if crop:
         splits, cuts = _cropped(data.splits, crop)
@@ -123,7 +123,7 @@ def _cropped(splits, crop):
     """The splits with a picture for every face, and the cuts of every original."""
     cuts, numbers, moved = defaultdict(list), Counter(), {}
     for split, records in splits.items():
-        half = 100 * crop * records.scales[:, None]
+        half = crop * records.sides[:, None] / 2
         lows = np.maximum(np.floor(records.centers - half), 0)
         highs = np.maximum(np.ceil(records.centers + half), 0)
         names = []

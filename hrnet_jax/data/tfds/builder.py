@@ -1,6 +1,7 @@
 """What the builders share: features, splits and examples from a reader of `data.prepare`."""
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,7 @@ import hrnet_jax.data.tfdata  # noqa: F401 (TensorFlow, quiet and without GPUs)
 from hrnet_jax.data.prepare.faces import Problems
 from hrnet_jax.data.prepare.source import Source
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.geometry import scales_of
 
 try:
     import tensorflow_datasets as tfds
@@ -33,9 +35,9 @@ class LandmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
-    READER = None
-    SUBSETS = ()
-    EXTRAS = {}
+    READER: Any = None
+    SUBSETS: tuple[str, ...] = ()
+    EXTRAS: dict[str, str] = {}
 
     def _info(self):
         count = self.READER.NUM_LANDMARKS
@@ -50,14 +52,14 @@ class LandmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if self.SUBSETS:
             features["subsets"] = {name: np.bool_ for name in self.SUBSETS}
         for feature, column in self.EXTRAS.items():
-            dtype = np.bool_ if column == "visible" else np.float64
+            dtype: Any = np.bool_ if column == "visible" else np.float64
             features[feature] = _tensor(shapes[column], dtype)
         return self.dataset_info_from_configs(
             description=self.READER.__doc__, features=tfds.features.FeaturesDict(features)
         )
 
     def _split_generators(self, dl_manager):
-        data = self.READER.read(Source(dl_manager.manual_dir / self.name), Problems())
+        data = self.READER.read(Source(str(dl_manager.manual_dir / self.name)), Problems())
         return {
             split.rpartition("_")[2]: self._generate_examples(data.pictures, records)
             for split, records in data.splits.items()
@@ -79,7 +81,7 @@ class LandmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "image_name": records.names[row],
             "points": records.points[row],
             "center": records.centers[row],
-            "scale": records.scales[row],
+            "scale": scales_of(records.sides[row]),
         }
         if self.SUBSETS:
             none = np.zeros(len(records), bool)
@@ -88,11 +90,12 @@ class LandmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             }
         for feature, column in self.EXTRAS.items():
             values = getattr(records, column)
-            shape = self.info.features[feature].shape
+            features: Any = self.info.features
+            shape = features[feature].shape
             example[feature] = np.full(shape, np.nan) if values is None else values[row]
         return example
 
 
-def _tensor(shape, dtype=np.float64):
+def _tensor(shape, dtype: Any = np.float64):
     # As bytes: a number of a tf.train.Example would be float32.
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)

@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from hrnet_jax.evaluation.baseline import mean_shape
-from hrnet_jax.evaluation.metrics import THRESHOLDS, ced, normaliser, point_errors
+from hrnet_jax.evaluation.metrics import THRESHOLDS, ced, known_mean, normaliser, point_errors
 from hrnet_jax.evaluation.pose import yaw_and_roll
 from hrnet_jax.evaluation.scoring import Run
 
@@ -20,7 +21,7 @@ from hrnet_jax.evaluation.scoring import Run
 INK, FAINT = "#24292e", "#c9d1d8"
 # Readable on white and on near-black.
 SERIES = ("#2f81f7", "#d9730d", "#2da44e", "#a371f7", "#e0478b", "#1b9aaa")
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: smaller, selectable, in the reader's font
@@ -62,12 +63,13 @@ _LEAST_IN_BIN = 10  # faces
 
 def make_figures(runs: list[Run]) -> dict[str, Figure]:
     """All figures by the name of their file; what the data cannot show is left out."""
+    runs = [run.measured() for run in runs]
     with mpl.rc_context(STYLE):
         figures = {"ced": error_curves(runs)}
         for index, run in enumerate(runs):
             name = "landmarks" if len(runs) == 1 else f"landmarks_{index + 1}"
             figures[name] = landmark_errors(run)
-        sizes = [200 * run.records.scales for run in runs]
+        sizes = [run.records.sides for run in runs]
         figures["size"] = errors_against(runs, sizes, "face size", "side of the landmark box (px)")
         axis = figures["size"].axes[0]
         axis.set_xscale("log")
@@ -112,12 +114,14 @@ def landmark_errors(run: Run) -> Figure:
     for line in run.scheme.lines:
         indices = list(line.points + line.points[:1] * line.closed)
         axes.plot(*face[indices].T, color=INK, alpha=0.35, linewidth=1.0, zorder=1)
-    area = 8 + 45 * errors / max(errors.max(), 1e-9)
-    colours = {"c": errors, "cmap": "plasma", "vmin": 0}
-    dots = axes.scatter(*face.T, s=area, edgecolors=INK, linewidths=0.4, zorder=2, **colours)
-    for index in np.argsort(errors)[-3:]:
+    known = np.flatnonzero(np.isfinite(errors))  # the others are annotated nowhere
+    area = 8 + 45 * errors[known] / max(errors[known].max(), 1e-9)
+    colours = {"c": errors[known], "cmap": "plasma", "vmin": 0}
+    places = face[known].T
+    dots = axes.scatter(*places, s=area, edgecolors=INK, linewidths=0.4, zorder=2, **colours)
+    for index in known[np.argsort(errors[known])[-3:]]:
         text = f"{index}: {errors[index]:.1f}"
-        axes.annotate(text, face[index], (6, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(text, tuple(face[index]), (6, 5), textcoords="offset points", fontsize=8)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_axis_off()
@@ -134,7 +138,10 @@ def errors_against(runs: list[Run], values: list[np.ndarray], what: str, label: 
     """
     figure, axes = _new(f"Error against {what}")
     for (run, colour), x in zip(_coloured(runs), values, strict=True):
-        nme = 100 * run.nme
+        known = np.isfinite(x)
+        if not known.any():
+            continue
+        x, nme = x[known], 100 * run.nme[known]
         bins = np.array_split(np.argsort(x), np.clip(len(x) // _LEAST_IN_BIN, 1, 12))
         centres = [np.median(x[rows]) for rows in bins]
         low, middle, high = np.array([np.percentile(nme[rows], (25, 50, 75)) for rows in bins]).T
@@ -156,7 +163,7 @@ def part_errors(runs: list[Run]) -> Figure:
     values = []
     for run in runs:
         errors = _landmark_errors(run)
-        values.append([errors[list(line.points)].mean() for line in run.scheme.lines])
+        values.append([known_mean(errors[list(line.points)]) for line in run.scheme.lines])
     return _bars("Error by part of the face", runs, [x.name for x in runs[0].scheme.lines], values)
 
 
@@ -191,9 +198,9 @@ def _bars(title, runs, names, values):
 
 
 def _landmark_errors(run):
-    """Mean error of every landmark, percent, float64 (L,)."""
+    """Mean error of every landmark, percent, float64 (L,); NaN for one that is never annotated."""
     lengths = normaliser(run.records.points, run.scheme, run.records.box_sizes, run.normaliser)
-    return 100 * point_errors(run.predictions, run.records.points, lengths).mean(axis=0)
+    return 100 * known_mean(point_errors(run.predictions, run.records.points, lengths), axis=0)
 
 
 def to_svg(figure: Figure) -> str:

@@ -18,11 +18,15 @@ _PADDING = 1.3  # of the landmark box
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """One face of a gallery: name of its image, NME in percent, RGB uint8 (S, S, 3)."""
+    """One face of a gallery: name of its image, NME in percent, RGB uint8 (S, S, 3).
+
+    `note` says how many of its landmarks are annotated, where not all are.
+    """
 
     name: str
     nme: float
     picture: np.ndarray
+    note: str = ""
 
     def jpeg(self) -> bytes:
         """The picture as a JPEG file whose colours are as sharp as its greys."""
@@ -38,6 +42,7 @@ def make_galleries(run: Run, count: int = 8) -> tuple[dict[str, list[Shot]], lis
       shots by "worst", "median", "best" (no images at all: an empty dict), and the problems of
       images that could not be read.
     """
+    run = run.measured()
     order = np.argsort(run.nme, kind="stable")[::-1]
     count = min(count, -(-len(order) // 3))
     middle = max(count, (len(order) - count) // 2)
@@ -62,9 +67,11 @@ def make_galleries(run: Run, count: int = 8) -> tuple[dict[str, list[Shot]], lis
 def _shot(run, row):
     """The face about its landmark box, with its true and predicted landmarks."""
     records = run.records
-    side = 200 * records.scales[row] * _PADDING
+    side = records.sides[row] * _PADDING
     matrix = crop_matrix(records.centers[row], side, _SIDE)
     picture = affine_crop(records.image(row), matrix, _SIDE)
     for points, colour in ((records.points[row], TRUTH), (run.predictions[row], PREDICTION)):
         picture = draw_landmarks(picture, apply_affine(matrix, points), run.scheme, colour=colour)
-    return Shot(records.names[row], 100 * float(run.nme[row]), picture)
+    annotated = np.isfinite(records.points[row]).all(axis=1)
+    note = "" if annotated.all() else f"{annotated.sum()} of {annotated.size} landmarks annotated"
+    return Shot(records.names[row], 100 * float(run.nme[row]), picture, note)

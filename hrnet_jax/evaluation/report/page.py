@@ -22,11 +22,12 @@ from hrnet_jax.evaluation.report.figures import (
 )
 from hrnet_jax.evaluation.report.gallery import make_galleries
 from hrnet_jax.evaluation.scoring import Run
-from hrnet_jax.evaluation.tables import format_measure, measure_title
-from hrnet_jax.files import open_atomically
+from hrnet_jax.evaluation.tables import describe_missing, format_measure, measure_title
+from hrnet_jax.files import as_path, open_atomically
 from hrnet_jax.images import write_image
 from hrnet_jax.inference.drawing import contact_sheet
 
+PACKAGE = "hrnet_jax.evaluation.report"
 # Nothing is loaded and nothing runs, whatever a file name or a metrics.json says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _WIDTH = 4  # galleries' columns
@@ -43,7 +44,7 @@ def write_report(runs: list[Run], path: str | Path) -> Path:
     Returns:
       The path of the folder with the figures.
     """
-    path = Path(path)
+    path = as_path(path)
     if not runs:
         raise HRNetError("a report needs an evaluation")
     for what in ("scheme", "normaliser", "auc_rule"):
@@ -75,7 +76,7 @@ def write_report(runs: list[Run], path: str | Path) -> Path:
     first = runs[0].result
     page = _template().render(
         policy=_POLICY,
-        style=resources.files(__package__).joinpath("style.css").read_text("utf-8"),
+        style=resources.files(PACKAGE).joinpath("style.css").read_text("utf-8"),
         title=f"Landmark evaluation: {', '.join(run.name for run in runs)}",
         names=[run.name for run in runs],
         scheme=runs[0].scheme,
@@ -104,7 +105,7 @@ def _write(path, content):
 
 def _template():
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, ""),
+        loader=jinja2.PackageLoader(PACKAGE, ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -167,6 +168,8 @@ def _settings(run):
     yield "faces", str(result["count"])
     yield "errors divided by", _divisor(result)
     yield "AUC", f"{result['auc_rule']} rule on the cumulative error curve"
+    if text := describe_missing(result):
+        yield "annotation", text
     for key in ("split", "box", "model", "dtype", "checkpoint", "predictions", "version"):
         if key in result:
             yield key, _text(result[key])

@@ -13,7 +13,7 @@ import numpy as np
 
 from hrnet_jax.data.prepare.faces import DataSet, Pictures, Problems
 from hrnet_jax.data.prepare.source import Source
-from hrnet_jax.data.records import Records, read_csv
+from hrnet_jax.data.records import Records, check_points, read_csv
 from hrnet_jax.errors import HRNetError
 
 LINK = "https://1drv.ms/u/s!AiWjZ1LamlxzdmYbSkHpPYhI8Ms"
@@ -32,7 +32,7 @@ def read(source: Source, problems: Problems, name: str, where: str) -> DataSet:
             continue
         split, subset = match.groups()
         with source.local(file) as path:
-            records = read_csv(path, "", guard=problems.guard)
+            records = read_official(path, problems)
         if subset is None:
             splits[split] = records
         else:
@@ -46,6 +46,20 @@ def read(source: Source, problems: Problems, name: str, where: str) -> DataSet:
         whole = splits[split]
         splits[split] = dataclasses.replace(whole, subsets=whole.subsets | {subset: mask})
     return DataSet(splits, Pictures(source))
+
+
+def read_official(path, problems: Problems) -> Records:
+    """The faces of one file; those without any landmark are bad ones."""
+    records = read_csv(path, "", guard=problems.guard)
+    if problems.missing is None:
+        return records
+    points = problems.without_missing(records.points)
+    good = np.zeros(len(points), bool)
+    for row, name in enumerate(records.names):
+        with problems.guard():
+            check_points(f"{path}, {name}", points[row])
+            good[row] = True
+    return dataclasses.replace(records, points=points)[good]
 
 
 def _mask(whole: Records, part: Records, place: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The house: every floor imports from those below it only, and nothing goes in circles."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def modules():
 MODULES = modules()
 
 
+@functools.cache
 def imports(module):
     """The package's modules that a module imports, wherever in it."""
     found = set()

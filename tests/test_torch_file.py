@@ -364,7 +364,7 @@ def test_many_views_of_one_storage(tmp_path):
     ("content", "message"),
     [
         (b"", "is damaged or incomplete, or not a file of torch.save or safetensors"),
-        (b"<!DOCTYPE html><html>", "is damaged or incomplete, or not a file"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
         (MAGIC, "is damaged or incomplete, or not a file"),
         (b"PK\x03\x04" + bytes(100), "is damaged or incomplete, or not a file"),
         (pickle.dumps({"a": 1}), "without PyTorch's magic number"),

@@ -39,13 +39,18 @@ def main(argv: list[str]) -> int:
         "--scheme", help="300w, wflw, cofw or aflw; by default told by the number of landmarks"
     )
     parser.add_argument(
+        "--key",
+        help="which network of a file with several: the key it lies under, or its names' prefix "
+        "(default: the one averaged by EMA)",
+    )
+    parser.add_argument(
         "--to-torch",
         action="store_true",
         help="write a model's weights for PyTorch, under their official names",
     )
     arguments = parser.parse_args(argv)
-    if arguments.to_torch and (arguments.model != "auto" or arguments.scheme):
-        parser.error("--to-torch takes no --model and no --scheme: the checkpoint says both")
+    if arguments.to_torch and (arguments.model != "auto" or arguments.scheme or arguments.key):
+        parser.error("--to-torch takes no --model, --scheme and --key: the checkpoint says them")
 
     from hrnet_jax.torch_weights.convert import convert_file, export_torch
 
@@ -58,6 +63,7 @@ def main(argv: list[str]) -> int:
         arguments.destination,
         arguments.model,
         arguments.scheme,
+        key=arguments.key,
     )
     print(f"read {arguments.source}: {done.container}")
     if done.model.endswith("_imagenet"):

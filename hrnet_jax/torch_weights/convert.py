@@ -144,7 +144,7 @@ def _fresh(entry):
 def load_backbone(path: str | Path, variant: HRNetVariant) -> tuple[dict, dict]:
     """Reads the backbone of an ImageNet or facial-landmark checkpoint, to start training from.
 
-    All kinds of `hrnet_jax.torch_weights.kinds` that have one, whatever their head.
+    All kinds of `hrnet_jax.torch_weights.kinds` that have one, whatever their heads.
 
     Returns:
       ({"params": {"backbone": …}, "batch_stats": {"backbone": …}} with float32 NumPy leaves,
@@ -155,7 +155,8 @@ def load_backbone(path: str | Path, variant: HRNetVariant) -> tuple[dict, dict]:
       HRNetError: unreadable, another size, a network of another kind, or tensors that a network of
         its kind has not.
     """
-    state = read_weight_file(path).tensors
+    file = read_weight_file(path)
+    state = file.tensors
     kind = kinds.find_kind(state)
     if kind is None or not kind.left_behind:
         what = "no network of the HRNet family" if kind is None else kind.name
@@ -169,7 +170,7 @@ def load_backbone(path: str | Path, variant: HRNetVariant) -> tuple[dict, dict]:
     variables = to_flax(named, table, kind.left_behind, path)
     used = _count_used(named, table)
     report = {"source": as_path(path).name, "kind": kind.name}
-    return variables, {**report, "used": used, "ignored": len(state) - used}
+    return variables, {**report, "used": used, "ignored": len(state) - used + file.beside}
 
 
 def _count_used(state: Iterable[str], table):
@@ -183,6 +184,7 @@ def convert_file(
     model: str = "auto",
     scheme: str | None = None,
     protocol=None,
+    key: str | None = None,
 ) -> Conversion:
     """Converts a PyTorch checkpoint of the HRNet family into a model for `hrnet_jax.load`.
 
@@ -194,6 +196,7 @@ def convert_file(
       protocol: the `Protocol` (or, of a classifier, the `Preprocessing`) the network was trained
         for; by default the official one for files of the official code and for all classifiers,
         else none.
+      key: which network of a file with several (`read_weight_file`).
 
     Raises:
       HRNetError: unreadable, not such a network, or a scheme with another number of landmarks.
@@ -201,7 +204,7 @@ def convert_file(
     source, destination = as_path(source), as_path(destination)
     if absolute(source) == absolute(destination):
         raise HRNetError(f"{destination} would overwrite its source: choose another destination")
-    file = read_weight_file(source)
+    file = read_weight_file(source, key)
     found = kinds.recognise(file.tensors, source, model)
     table = model_table(found.model, found.outputs)
     variables = to_flax(found.state, table, source=source)
@@ -220,6 +223,7 @@ def convert_file(
         protocol = getattr(protocols, found.kind.protocol)(scheme)
 
     used = _count_used(found.state, table) - found.zero_biases
+    ignored = len(file.tensors) - used + file.beside
     with open_binary(source) as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     metadata = {
@@ -233,7 +237,7 @@ def convert_file(
             "kind": found.kind.name,
             "container": file.container,
             "tensors_used": used,
-            "tensors_ignored": len(file.tensors) - used,
+            "tensors_ignored": ignored,
             "biases_set_to_zero": found.zero_biases,
             "licence": found.kind.licence,
             "published": published.expected(same_networks(found.kind.name), found.model, scheme),
@@ -247,7 +251,7 @@ def convert_file(
         scheme=scheme,
         container=file.container,
         used=used,
-        ignored=len(file.tensors) - used,
+        ignored=ignored,
         zero_biases=found.zero_biases,
         destination=checkpoints.save_model(destination, variables, metadata),
     )

@@ -18,6 +18,10 @@ from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, HourglassVariant, H
 CLASSIFICATION_HEAD = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 LANDMARK_HEAD = ("head.",)
 
+# What is no part of the network at inference, whatever the file: averages' counters, losses, heads
+# that only help in training.
+EXTRAS = re.compile(r"n_averaged$|num_updates$|decay$|(aux|criterion|loss)\w*\.|ema_\w+$")
+
 # Some classification networks were made without these; zeros do the same.
 OPTIONAL_BIASES = (*(f"downsamp_modules.{i}.0.bias" for i in range(3)), "final_layer.0.bias")
 
@@ -192,6 +196,8 @@ def official_names(
     renamed = {}
     for name, array in state.items():
         if kind.renames and name.startswith("data_preprocessor."):  # mean and std of the pixels
+            continue
+        if EXTRAS.match(name):
             continue
         new = next((r.sub(o, name, count=1) for r, o in rules if r.match(name)), name)
         if new in renamed:

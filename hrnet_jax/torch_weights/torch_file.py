@@ -15,26 +15,42 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path
 from hrnet_jax.tensors import number_type, one_line_errors, open_file, read_safetensors, widen
+from hrnet_jax.torch_weights.networks import Group, choose
 from hrnet_jax.torch_weights.unpickle import RefusedNameError, Stub, Tensor, load_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_ENDINGS = (".pth", ".pt", ".pth.tar", ".bin", ".ckpt", ".safetensors")
+_DEPTH = 4  # of dictionaries in dictionaries
+_OTHER_FILES = {
+    b"<!doctype html": "is a web page: download the file itself, perhaps after signing in",
+    b"<html": "is a web page: download the file itself, perhaps after signing in",
+    b"version https://git-lfs": "is a pointer of Git LFS: fetch it with `git lfs pull`",
+    b"\x1f\x8b": "is compressed with gzip: unpack it with gunzip, or with tar if it is a .tar.gz",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it",
+    b"rar!": "is a RAR archive: unpack it",
+    b"\x89hdf": "is an HDF5 file, of Keras perhaps: PyTorch's weights are wanted",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """Tensors by their PyTorch name, and where they lay in the file, in words."""
+    """The tensors of a network by their PyTorch name, and where they lay in the file, in words.
+
+    `beside` counts the tensors that lay among them and are of no network, or of another one.
+    """
 
     tensors: dict[str, np.ndarray]
     container: str
+    beside: int = 0
 
 
 def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
@@ -45,34 +61,46 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     return read_weight_file(path).tensors
 
 
-def read_weight_file(path: str | Path) -> WeightFile:
+def read_weight_file(path: str | Path, key: str | None = None) -> WeightFile:
     """Reads the state dict of a weight file, out of whatever it is wrapped in.
 
-    Files: `torch.save` (zip, and the pickles of PyTorch before 1.6) and safetensors. Wrappings: a
-    plain state dict; a dictionary with "state_dict", "model_state_dict", "model" or "net"; a
-    pickled module object (what the official training code saves), also in `DataParallel`; names
-    that all start with "module.". Anything else in the file (optimiser, epoch, log) is left alone.
+    Files: `torch.save` (zip, and the pickles of PyTorch before 1.6) and safetensors. A network of
+    the HRNet family is found below any keys, in any pickled module object and behind any prefix of
+    its names (`hrnet_jax.torch_weights.networks`). Of a file without one: a plain state dict, or
+    that below "state_dict", "model_state_dict", "model" or "net", or the first; without "module."
+    where all names start so. Anything else in the file (optimiser, epoch, log) is left alone.
+
+    Args:
+      key: which of several networks: the key that it lies under, or the prefix of its names. None:
+        the only one, else the one averaged by EMA.
 
     Raises:
       HRNetError: unreadable, damaged, or no weight file; or it names a function that no weight file
-        needs, such as `os.system`.
+        needs, such as `os.system`; or it has several networks and it is not clear which is meant.
     """
     path = as_path(path)
     with one_line_errors(path), _refusals(path):
         with open_file(path) as file:
-            start = file.read(9)
+            start = file.read(64)
+        _refuse_other_files(path, start)
         if start.startswith(b"PK\x03\x04"):
-            tensors, container = _read_zip(path)
-        elif start.endswith(b"{") and len(start) == 9:
-            tensors, container = read_safetensors(path)[0], ["safetensors"]
+            file = _read_zip(path, key)
+        elif start[8:9] == b"{":
+            group = Group((), (), read_safetensors(path)[0])
+            tensors, about, beside = _choose(path, [group], key)
+            file = WeightFile(dict(tensors), ", ".join(["safetensors", *about]), beside)
         else:
-            tensors, container = _read_legacy(path)
-        if not tensors:
+            file = _read_legacy(path, key)
+        if not file.tensors:
             raise HRNetError(f"{path} holds no tensors")
-        if all(name.startswith("module.") for name in tensors):
-            tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
-            container.append('names start with "module."')
-    return WeightFile(tensors, ", ".join(container))
+    return file
+
+
+def _refuse_other_files(path, start):
+    """HRNetError for files that are often taken for weights, by their first bytes."""
+    for magic, what in _OTHER_FILES.items():
+        if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(magic):
+            raise HRNetError(f"{path} {what}")
 
 
 @contextlib.contextmanager
@@ -83,10 +111,11 @@ def _refusals(path):
         raise HRNetError(f"{path}: {error}: refused") from error
 
 
-def _read_zip(path):
+def _read_zip(path, key):
     with open_file(path) as file, zipfile.ZipFile(file) as archive:
         size = file.seek(0, os.SEEK_END)
         entries = archive.infolist()
+        _refuse_other_zips(path, archive.namelist())
         stored = all(e.compress_type == 0 and e.compress_size == e.file_size for e in entries)
         if not stored or sum(entry.file_size for entry in entries) > size:
             raise ValueError("its zip entries are compressed or overlap")
@@ -94,8 +123,6 @@ def _read_zip(path):
         if len(pickles) != 1:
             raise ValueError("a zip archive without one data.pkl")
         root = pickles[0].removesuffix("data.pkl")
-        if f"{root}constants.pkl" in archive.namelist():
-            raise HRNetError(f"{path} is a TorchScript program: save its state_dict() instead")
         if f"{root}byteorder" in archive.namelist():
             _check_little_endian(archive.read(f"{root}byteorder") == b"little")
         content = load_pickle(io.BytesIO(archive.read(pickles[0])))
@@ -103,11 +130,27 @@ def _read_zip(path):
         def read_storage(key):
             return archive.read(f"{root}data/{key}")
 
-        tensors, container = _find_tensors(path, content)
-        return _load(tensors, read_storage, size), ["zip", *container]
+        tensors, about, beside = _choose(path, _groups(content), key, content)
+        tensors = _load(tensors, read_storage, size)
+        return WeightFile(tensors, ", ".join(["zip", *about]), beside)
 
 
-def _read_legacy(path):
+def _refuse_other_zips(path, names):
+    """HRNetError for zip archives that are often taken for what `torch.save` writes."""
+    if any(PurePosixPath(name).match("*/code/*.py") for name in names) or any(
+        name.endswith("/constants.pkl") for name in names
+    ):
+        raise HRNetError(
+            f"{path} is a TorchScript program: save torch.jit.load(…).state_dict() instead"
+        )
+    if any(name.endswith(".npy") for name in names):
+        raise HRNetError(f"{path} is an archive of NumPy arrays: PyTorch's weights are wanted")
+    inside = [name for name in names if name.lower().endswith(_ENDINGS)]
+    if inside and not any(name.endswith("data.pkl") for name in names):
+        raise HRNetError(f"{path} is a zip archive with {ascii(inside[0])[:100]} in it: unpack it")
+
+
+def _read_legacy(path, key):
     """PyTorch < 1.6: pickles of magic, version, system, content, keys; then the storages."""
     with open_file(path) as file:
         data = file.read()
@@ -126,16 +169,17 @@ def _read_legacy(path):
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("the list of its storages is missing")
     position = stream.tell()
-    for key in keys:
+    for name in keys:
         (length,) = struct.unpack_from("<q", view, position)
-        size = length * np.dtype(number_type(storages[key].kind)).itemsize
+        size = length * np.dtype(number_type(storages[name].kind)).itemsize
         position += 8
         if not 0 <= size <= len(data) - position:
             raise ValueError("it ends within its tensors")
-        found[key] = view[position : position + size]
+        found[name] = view[position : position + size]
         position += size
-    tensors, container = _find_tensors(path, content)
-    return _load(tensors, found.__getitem__, len(data)), ["before PyTorch 1.6", *container]
+    tensors, about, beside = _choose(path, _groups(content), key, content)
+    tensors = _load(tensors, found.__getitem__, len(data))
+    return WeightFile(tensors, ", ".join(["before PyTorch 1.6", *about]), beside)
 
 
 def _check_little_endian(little):
@@ -143,25 +187,47 @@ def _check_little_endian(little):
         raise ValueError("written on a big-endian machine")
 
 
-def _find_tensors(path, content) -> tuple[dict[str, Tensor], list[str]]:
-    """Returns the state dict in a checkpoint's content, and the wrappings on the way to it."""
-    container = []
-    for _ in range(4):
-        if isinstance(content, Stub) and _parts(content, "_modules") is not None:
-            return _module_tensors(content), [*container, f"a pickled {content.name}"]
-        if not isinstance(content, dict):
-            break
-        inside = [key for key in _WRAPPERS if isinstance(content.get(key), dict | Stub)]
-        if not inside:
-            break
-        container.append(f'"{inside[0]}"')
-        content = content[inside[0]]
-    tensors = {}
-    if isinstance(content, dict):
-        tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
+def _groups(content) -> list[Group]:
+    """All tensors of a checkpoint's content that have names, by the dictionaries they lie in."""
+    groups, seen, budget = [], set(), _Budget()
+
+    def visit(value, keys, about):
+        if id(value) in seen or len(keys) > _DEPTH:
+            return
+        seen.add(id(value))
+        if isinstance(value, Stub) and _parts(value, "_modules") is not None:
+            tensors = _module_tensors(value, budget)
+            groups.append(Group(keys, (*about, f"a pickled {value.name}"), tensors))
+        elif isinstance(value, dict):
+            budget.spend(len(value))
+            named = [(name, part) for name, part in value.items() if isinstance(name, str)]
+            tensors = {name: part for name, part in named if isinstance(part, Tensor)}
+            if tensors:
+                groups.append(Group(keys, about, tensors))
+            for name, part in named:
+                visit(part, (*keys, name), (*about, f'"{ascii(name)[1:-1][:80]}"'))
+
+    visit(content, (), ())
+    return groups
+
+
+def _choose(path, groups, key, content=None):
+    """(tensors, where they lay in words, number of others beside them) of what is meant."""
+    network = choose(path, groups, key)
+    if network is not None:
+        return network.tensors, network.about or ("a state dict",), network.beside
+    # No network of the family: the reader of the tensors will say what they are instead.
+    orders = {keys: order for order, keys in enumerate([(), *((w,) for w in _WRAPPERS)])}
+    groups = sorted(groups, key=lambda group: orders.get(group.keys, len(orders)))
+    named = [group for group in groups if group.keys[:1] and group.keys[0] in _WRAPPERS]
+    if not groups:
         raise HRNetError(f"{path} holds no state dict: it is {_describe(content)}")
-    return tensors, container or ["a state dict"]
+    group = (named or groups)[0]
+    tensors, about = group.tensors, group.about
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): part for name, part in tensors.items()}
+        about = (*about, 'names start with "module."')
+    return tensors, about or ("a state dict",), 0
 
 
 def _describe(content):
@@ -181,15 +247,26 @@ def _parts(module: Stub, group):
     return parts if isinstance(parts, dict) else None
 
 
-def _module_tensors(root: Stub) -> dict[str, Tensor]:
+class _Budget:
+    """Bounds the work on a file whose objects contain each other."""
+
+    def __init__(self, visits=300_000):  # an HRNet-W64 has 5000 parts; a cycle has no end
+        self.left = visits
+
+    def spend(self, visits):
+        self.left -= visits
+        if self.left < 0:
+            raise ValueError("its modules are nested without end")
+
+
+def _module_tensors(root: Stub, budget: _Budget) -> dict[str, Tensor]:
     """What `state_dict()` of a pickled module would give, names and order."""
-    tensors, visits = {}, 0
+    tensors = {}
 
     def visit(module, prefix):
-        nonlocal visits
         groups = {name: _parts(module, name) or {} for name in _MODULE_PARTS}
-        visits += 1 + sum(map(len, groups.values()))
-        if visits > 100_000 or len(prefix) > 500:  # HRNet-W64 has 5000; a cycle has no end
+        budget.spend(1 + sum(map(len, groups.values())))
+        if len(prefix) > 500:
             raise ValueError("its modules are nested without end")
         for name, value in (groups["_parameters"] | groups["_buffers"]).items():
             if isinstance(value, Tensor):  # None: a convolution without bias

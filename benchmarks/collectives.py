@@ -5,47 +5,12 @@ python benchmarks/collectives.py --model=hrnetv2_w18 --devices=8 --mode=jit
 
 import argparse
 import json
-import math
-import re
 from pathlib import Path
-from typing import NamedTuple
 
-KINDS = (
-    "all-reduce|all-gather|reduce-scatter|all-to-all|ragged-all-to-all|"
-    "collective-permute|collective-broadcast"
-)
+from hrnet_jax.plans.hlo import collectives, read_operations
+
 # For programs of which the text or the plan is read and that never run: quick machine code.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
-
-
-class Collective(NamedTuple):
-    """One operation of a compiled program: its kind, the bytes of its result, and its source."""
-
-    kind: str
-    bytes: int
-    source: str
-
-    @property
-    def purpose(self) -> str:
-        """Whether it sums gradients (of the parameters or through BatchNorm) or something else."""
-        return "backward" if "transpose(" in self.source else "forward"
-
-
-def read_collectives(hlo: str) -> list[Collective]:
-    """Every collective operation in the text of a compiled program.
-
-    One inside a loop (`train.steps_per_call`) is listed once, and runs in every turn.
-    """
-    found = []
-    for line in hlo.splitlines():
-        match = re.search(rf"= (.*?) ({KINDS})(-start)?\(", line)
-        if match:
-            shapes = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", match[1])
-            size = sum(BYTES[t] * math.prod(int(n) for n in s.split(",") if n) for t, s in shapes)
-            source = re.search(r'op_name="([^"]*)"', line)
-            found.append(Collective(match[2], size, source[1] if source else ""))
-    return found
 
 
 def compiled_step(arguments) -> tuple[str, int]:
@@ -114,8 +79,9 @@ def main():
     jax.config.update("jax_num_cpu_devices", arguments.devices)
     hlo, parameter_bytes = compiled_step(arguments)
     table = {}
-    for collective in read_collectives(hlo):
-        row = table.setdefault(f"{collective.kind}, {collective.purpose}", [0, 0])
+    for collective in collectives(read_operations(hlo)):
+        purpose = "backward" if collective.backward else "forward"
+        row = table.setdefault(f"{collective.kind}, {purpose}", [0, 0])
         row[0] += 1
         row[1] += collective.bytes
     title = f"{arguments.model}, {arguments.mode} mode, {arguments.devices} devices"

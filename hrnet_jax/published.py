@@ -6,6 +6,8 @@ Figures are the publishers'.
 
 import dataclasses
 import hashlib
+import http.client
+import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -17,6 +19,8 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import local_path
 
 _CHUNK = 1 << 20
+_PATIENCE = 60  # seconds: of silence, or for the bytes of
+_SLOWEST = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +92,21 @@ def get_published(name: str) -> Published:
     return PUBLISHED[name]
 
 
-def fetch(name: str, folder: str | Path, progress: Callable = lambda done, total: None) -> Path:
+def fetch(
+    name: str,
+    folder: str | Path,
+    progress: Callable = lambda done, total: None,
+    recognise: Callable[[Path, str], str] | None = None,
+) -> Path:
     """Downloads a published checkpoint into a folder, checks it, and returns its path.
 
-    An interrupted download (NAME.part) is gone on with. A file that is there already is checked
-    and kept.
+    An interrupted download (NAME.part) of known hash is gone on with. A file that is there already
+    is checked and kept.
 
     Args:
       progress: called with the bytes there are and the bytes in all (None if unknown).
+      recognise: called with a path and the name of a model, gives the kind of checkpoint of that
+        model which the file holds, else HRNetError: what an entry without a hash is known by.
 
     Raises:
       HRNetError: unknown name; no direct link or no network (the message says where it is published
@@ -108,30 +119,33 @@ def fetch(name: str, folder: str | Path, progress: Callable = lambda done, total
             raise HRNetError(
                 f"{name} has no direct link: get it from {entry.where} and put it at {path}"
             )
-        _download(entry, path, progress)
+        _download(entry, path, progress, recognise)
     _check(entry, path)
     return path
 
 
-def _download(entry, path, progress):
+def _download(entry, path, progress, recognise):
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        start = part.stat().st_size if part.is_file() else 0
-        request = urllib.request.Request(entry.url, headers={"User-Agent": "hrnet-jax"})
+        # Without a hash nobody could tell whether the rest is that of the same file.
+        start = part.stat().st_size if entry.sha256 and part.is_file() else 0
+        headers = {"User-Agent": "hrnet-jax", "Accept-Encoding": "identity"}
+        request = urllib.request.Request(entry.url, headers=headers)
         if start:
             request.add_header("Range", f"bytes={start}-")
-        with urllib.request.urlopen(request, timeout=60) as response:
-            if response.status != 206:  # the server sends all of it
-                start = 0
-            length = response.headers.get("Content-Length")
-            total = start + int(length) if length else None
-            done = start
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+            start, total = _place(response, start)
+            done, since, seen = start, time.monotonic(), start
             with open(part, "ab" if start else "wb") as file:
-                while chunk := response.read(_CHUNK):
+                while chunk := response.read1(_CHUNK):
                     file.write(chunk)
                     done += len(chunk)
                     progress(done, total)
+                    if time.monotonic() - since > _PATIENCE:
+                        if done - seen < _SLOWEST:
+                            raise TimeoutError(f"{done - seen} bytes in {_PATIENCE} s")
+                        since, seen = time.monotonic(), done
         if total is not None and done < total:
             raise HRNetError(f"{entry.url} broke off after {done} of {total} bytes: try again")
     except urllib.error.HTTPError as error:
@@ -143,14 +157,46 @@ def _download(entry, path, progress):
                 f"{entry.url}: {error.code} {error.reason}; get it elsewhere ({entry.where}) and "
                 f"put it at {path}"
             ) from error
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # network, disk, bad headers
         reason = getattr(error, "reason", None) or error
         raise HRNetError(
             f"cannot download {entry.url} ({reason}): get it on a machine with network access and "
             f"put it at {path}"
         ) from error
     _check(entry, part)
+    if entry.sha256 is None:
+        _check_content(entry, part, recognise)
     part.replace(path)
+
+
+def _place(response, start):
+    """Where the server's answer begins in the file, and where it ends (None if it does not say)."""
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise ValueError(f"the server sends it in the encoding {encoding!r}, unasked")
+    if response.status != 206:  # the server sends all of it
+        start = 0
+    elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise ValueError("the server sends another part of it than the one asked for")
+    length = response.headers.get("Content-Length")
+    if length is not None and not (length.isascii() and length.isdigit()):
+        raise ValueError(f"the server gives it the length {length!r:.80}")
+    return start, None if length is None else start + int(length)
+
+
+def _check_content(entry, part, recognise):
+    """Removes a download that is not the network of the entry: a page, a cut file, another one."""
+    try:
+        if recognise is None:
+            raise HRNetError(f"{entry.name} has no hash: give `recognise`, to know it by")
+        if (kind := recognise(part, entry.model)) != entry.kind:
+            raise HRNetError(f"it is {kind}")
+    except HRNetError as error:
+        part.unlink()
+        raise HRNetError(
+            f"{entry.url} gave no {entry.model} of the kind {entry.kind!r} ({error}): removed; try "
+            f"again, or get it elsewhere ({entry.where})"
+        ) from error
 
 
 def _check(entry, path):

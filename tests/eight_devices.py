@@ -7,12 +7,12 @@ import optax
 import pytest
 
 import hrnet_jax
-from benchmarks.collectives import read_collectives
 from hrnet_jax.codecs import UnbiasedCodec
 from hrnet_jax.data.sources import open_split
 from hrnet_jax.devices import Devices
 from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.inference.forward import make_forward
+from hrnet_jax.plans.hlo import collectives, read_operations
 from hrnet_jax.protocols import float_protocol
 from hrnet_jax.schemes import get_scheme
 from hrnet_jax.training.parallel import several_steps
@@ -134,7 +134,7 @@ def test_devices_send_each_other_gradients_only(devices, network, mode, accumula
     )
     state = devices.replicate(create_state(variables, optimiser))
     hlo = step.lower(state, devices.split(next(batches(1)))).compile().as_text()
-    found = read_collectives(hlo)
+    found = collectives(read_operations(hlo))
     assert {collective.kind for collective in found} == {"all-reduce"}
     size = {key: 8 * sum(x.size for x in jax.tree.leaves(variables[key])) for key in variables}
     loss = 8
@@ -166,7 +166,7 @@ def test_batches_made_from_data_on_the_devices(devices, network, mode):
     for batch in feed:
         state, _ = fed(state, devices.split(batch))
     hlo = call.lower(other, data, None, np.uint32(0), 2).compile().as_text()
-    assert {collective.kind for collective in read_collectives(hlo)} == {"all-reduce"}
+    assert {collective.kind for collective in collectives(read_operations(hlo))} == {"all-reduce"}
     assert_close(state, call(other, data, None, np.uint32(0), 2)[0])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hrnet_jax.devices import target
 from hrnet_jax.models import cpu_conv
-from hrnet_jax.models.layers import Conv, residual_sum
+from hrnet_jax.models.layers import Conv, batch_statistics, residual_sum
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
@@ -108,3 +108,36 @@ def test_residual_sums_are_computed_once():
     x, kernel, _ = arrays("float32", (32, 32), 3, 36, 36)
     program = cpu_conv.jit(chain).lower(x, kernel).compile().as_text()
     assert program.count(" maximum(") == 4
+
+
+@pytest.mark.parametrize("near", [0.0, 4.9])
+def test_statistics_in_one_reading_are_those_in_two(near):
+    """Values, gradients and derivatives along a direction, in float64, of one mean far from 0."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, weights, direction = rng.normal([5.0, 0.0, -1.0], size=(3, 4, 5, 6, 3))
+        near = jnp.full(3, near)
+
+        def weighed(x):
+            mean, var = batch_statistics(x, near)
+            return (weights * ((x - mean) * jax.lax.rsqrt(var + 1e-5))).sum()
+
+        def outcome(platform):
+            with target(platform):
+                statistics = batch_statistics(jnp.asarray(x), near)
+                gradient = jax.grad(lambda x: weighed(x))(x)
+                along = jax.jvp(lambda x: weighed(x), (x,), (direction,))
+            return *statistics, gradient, *along
+
+        expected = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        for name in ("cpu", "tpu"):
+            np.testing.assert_allclose(outcome(name)[:2], expected, rtol=1e-12)
+        for one, two in zip(outcome("tpu"), outcome("cpu"), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-11)
+
+
+def test_the_variance_of_equal_values_is_not_below_zero():
+    x = jnp.full((64, 3), 1234.567)
+    with target("tpu"):
+        _, var = batch_statistics(x, jnp.zeros(3))
+    assert (var >= 0).all()

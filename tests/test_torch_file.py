@@ -17,6 +17,7 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.tensors import NUMBER_TYPES, number_type
 from hrnet_jax.torch_weights.names import Entry
 from hrnet_jax.torch_weights.torch_file import read_torch_file, read_weight_file
+from hrnet_jax.torch_weights.unpickle import load_pickle
 from tests.torch_writer import (
     MAGIC,
     Object,
@@ -304,6 +305,22 @@ def test_bombs(tmp_path, name, kind):
         read_torch_file(path)
     assert time.process_time() - start < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # KiB
+
+
+@pytest.mark.parametrize("kind", ["keys", "memo", "negative memo"])
+def test_numbers_of_equal_hash_take_no_time(kind):
+    numbers = [i * (2**61 - 1) for i in range(1, 20_000)]  # Python hashes each of them to 0
+    if kind == "keys":
+        data = b"}(" + b"".join(b"L%dL\nN" % n for n in numbers) + b"u."
+    else:
+        sign = b"-" if kind.startswith("negative") else b""
+        data = b"N" + b"".join(b"p%b%d\n" % (sign, n) for n in numbers) + b"."
+    start = time.perf_counter()
+    try:
+        assert load_pickle(io.BytesIO(data)) == {}
+    except ValueError as error:
+        assert "counts beyond its length" in str(error)
+    assert time.perf_counter() - start < 2  # 0.1 s; each compared with all before: 10 s
 
 
 def test_modules_that_contain_themselves(tmp_path):

@@ -1,5 +1,6 @@
 """`hrnet-jax weights`: the table of published checkpoints, and downloading one."""
 
+import contextlib
 import dataclasses
 import hashlib
 import http.server
@@ -18,12 +19,35 @@ CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+# Answers that are no download: status, headers, body.
+ODD = {
+    "/page": (200, {}, b"<!doctype html><html>"),
+    "/empty": (200, {}, b""),
+    "/cut": (200, {}, b"PK\3\4" + CONTENT[:5000]),
+    "/part": (206, {"Content-Range": "bytes 0-9/10"}, CONTENT[:10]),
+    "/packed": (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"),
+    "/length": (200, {"Content-Length": "-5"}, CONTENT),
+    "/words": (200, {"Content-Length": "many"}, CONTENT),
+    "/escape": (200, {"Content-Encoding": "\x1b[31m"}, CONTENT),
+    "/headers": (200, {f"X-{i}": "x" for i in range(200)}, CONTENT),
+}
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """CONTENT at /weights.pth, with ranges; /broken.pth ends early; /plain.pth has no ranges."""
 
     requests = []
 
     def do_GET(self):
+        if self.path in ODD:
+            status, headers, body = ODD[self.path]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # the client has hung up
+                self.wfile.write(body)
+            return
         wanted = self.headers.get("Range")
         self.requests.append(wanted)
         if self.path not in ("/weights.pth", "/broken.pth", "/plain.pth"):
@@ -35,6 +59,8 @@ class Server(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
         self.wfile.write(CONTENT[start : 1000 if self.path == "/broken.pth" else None])
 
@@ -98,11 +124,11 @@ def test_get(entry, tmp_path, capsys):
 
 
 def test_progress_and_size(entry, tmp_path):
-    entry(sha256=None, size=len(CONTENT))
+    entry(size=len(CONTENT))
     seen = []
     published.fetch("test", tmp_path, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(CONTENT), len(CONTENT))
-    entry(sha256=None, size=5)
+    entry(size=5)
     with pytest.raises(HRNetError, match="has 1280000 bytes instead of 5: remove it"):
         published.fetch("test", tmp_path)
 
@@ -138,6 +164,51 @@ def test_a_download_that_breaks_off(entry, tmp_path):
     entry()
     assert published.fetch("test", tmp_path).read_bytes() == CONTENT
     assert Server.requests == [None, "bytes=1000-"]
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize("path", ODD)
+def test_odd_answers_are_no_download(entry, tmp_path, capsys, path, hashed):
+    entry(path[1:], sha256=SHA256 if hashed else None)
+    (tmp_path / "w.pth.part").write_bytes(CONTENT[:4321])
+    assert run("weights", ["get", "test", f"--output={tmp_path}"]) == 2
+    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error:")]
+    assert path in line or "w.pth.part" in line
+    assert "unexpected" not in line and line.isprintable()
+    assert not (tmp_path / "w.pth").exists()
+
+
+def test_a_drip_ends(entry, tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "_PATIENCE", 1e-9)
+    monkeypatch.setattr(published, "_SLOWEST", 1 << 40)
+    monkeypatch.setattr(published.urllib.request, "urlopen", _patient(published))
+    with pytest.raises(HRNetError, match=r"cannot download .* bytes in 1e-09 s"):
+        published.fetch("test", tmp_path)
+
+
+def _patient(module):
+    opened = module.urllib.request.urlopen
+    return lambda request, timeout: opened(request, timeout=60)
+
+
+def test_without_a_hash_nothing_is_gone_on_with(entry, tmp_path):
+    entry(sha256=None)
+    (tmp_path / "w.pth.part").write_bytes(CONTENT[:4321])
+    with pytest.raises(HRNetError, match=r"gave no hrnet_w18_imagenet .*: removed; try again"):
+        published.fetch("test", tmp_path)
+    assert Server.requests == [None] and not list(tmp_path.iterdir())
+
+
+def test_content_of_the_right_kind_is_kept_without_a_hash(entry, tmp_path):
+    entry(sha256=None)
+    base = published.PUBLISHED["test"]
+    seen = []
+    path = published.fetch("test", tmp_path, recognise=lambda *a: seen.append(a) or base.kind)
+    assert path.read_bytes() == CONTENT and seen == [(tmp_path / "w.pth.part", base.model)]
+    path.unlink()
+    with pytest.raises(HRNetError, match="it is another kind"):
+        published.fetch("test", tmp_path, recognise=lambda *_: "another kind")
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_hash(entry, tmp_path, capsys):

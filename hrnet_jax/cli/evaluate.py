@@ -72,6 +72,20 @@ def add_arguments(parser: Parser) -> None:
         help="average with the mirrored image's heatmaps (default: as the protocol says)",
     )
     parser.add_argument(
+        "--flip-offset",
+        type=float,
+        metavar="PIXELS",
+        help="average with the points of the mirrored picture, moved right by so many of its "
+        "pixels: augment.flip_offset of the training (default: without)",
+    )
+    parser.add_argument(
+        "--scales",
+        type=_scales,
+        default=(1.0,),
+        metavar="S,S,…",
+        help="average over crops of these shares of the box's side, e.g. 0.93,1 (default: 1)",
+    )
+    parser.add_argument(
         "--normaliser",
         choices=("inter-ocular", "inter-pupil", "box", "diagonal"),
         help="what errors are divided by (default: box for AFLW, else inter-ocular)",
@@ -119,6 +133,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_processes()
 
 
+def _scales(text):
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise HRNetError(f"--scales={text[:60]}: give numbers with commas, e.g. 0.93,1") from None
+
+
 def check(config, arguments) -> None:
     """HRNetError unless it is --config and --checkpoint, or --predictions with their company."""
     if bool(arguments.predictions) == bool(config and arguments.checkpoint):
@@ -128,9 +149,11 @@ def check(config, arguments) -> None:
             raise HRNetError(
                 "--predictions goes without --config, --checkpoint, --flip-test and --distributed"
             )
-        if arguments.box != "landmarks" or arguments.box_jitter:
+        crops = arguments.flip_offset is not None or arguments.scales != (1.0,)
+        if arguments.box != "landmarks" or arguments.box_jitter or crops:
             raise HRNetError(
-                "--predictions goes without --box and --box-jitter: its points are made already"
+                "--predictions goes without --box, --box-jitter, --flip-offset and --scales: its "
+                "points are made already"
             )
         missing = [name for name in ("truth", "scheme") if not getattr(arguments, name)]
         if missing:
@@ -166,6 +189,8 @@ def evaluate_checkpoint(config, arguments):
         protocol=arguments.protocol,
         output=arguments.output,
         flip_test={"on": True, "off": False}.get(arguments.flip_test),
+        flip_offset=arguments.flip_offset,
+        scales=arguments.scales,
         normaliser=arguments.normaliser,
         auc=arguments.auc,
         box=arguments.box,

@@ -45,10 +45,18 @@ def main(argv: list[str]) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        path = fetch(arguments.name, arguments.output, progress)
+        path = fetch(arguments.name, arguments.output, progress, _kind)
     print(f"{path} is there")
     print(f"convert it with: hrnet-jax convert {path} models/{arguments.name}")
     return 0
+
+
+def _kind(path, model):
+    """The kind of checkpoint in a file that has to hold that model."""
+    from hrnet_jax.torch_weights import kinds
+    from hrnet_jax.torch_weights.torch_file import read_torch_file
+
+    return kinds.recognise(read_torch_file(path), path, model).kind.name
 
 
 def table(entries) -> list[str]:

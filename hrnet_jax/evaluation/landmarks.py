@@ -1,5 +1,6 @@
 """Running a network over annotated faces."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -9,7 +10,8 @@ from hrnet_jax.data import pipeline
 from hrnet_jax.data.records import Records
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.protocols import Protocol
+from hrnet_jax.geometry import flip_points
+from hrnet_jax.protocols import STRIDE, Protocol
 
 
 def predict_records(
@@ -21,6 +23,7 @@ def predict_records(
     workers: int = 0,
     progress: Callable | None = None,
     devices: Devices | None = None,
+    permutation: np.ndarray | None = None,
 ) -> np.ndarray:
     """Landmarks of every annotated face, from its landmark box.
 
@@ -35,6 +38,8 @@ def predict_records(
       progress: `progress(batches, total=count)` wraps the iterator over batches (tqdm, say).
       devices: share the batches of all processes, which call this together; the variables lie on
         each. By default, the one that the variables lie on.
+      permutation: int (L,), `Scheme.flip_permutation`: the crops are mirrored, and the points that
+        are found in them mirrored back. None: nothing is mirrored.
 
     Returns:
       float64 (N, L, 2), (x, y) in image pixels. HRNetError if a heatmap is not finite.
@@ -48,6 +53,8 @@ def predict_records(
         batches = pipeline.EvalBatches(records, protocol, batch_size)
 
     def run(images):
+        if permutation is not None:
+            images = images[:, :, ::-1]
         if devices:
             return devices.collect(forward(variables, devices.split(images)))
         return jax.device_get(forward(variables, images))
@@ -60,9 +67,61 @@ def predict_records(
     if not np.isfinite(scores).all():
         raise HRNetError("the network's output is not finite: its weights are damaged")
     cells = cells.astype(np.float64)
+    if permutation is not None:
+        # The mirror turns x into S - x; cells and pixels of an index protocol share their zero.
+        width = protocol.heatmap_size + 2 * protocol.index_offset * (1 - 1 / STRIDE)
+        cells = np.stack([flip_points(points, width, permutation) for points in cells])
     return np.stack(
         [
             protocol.to_image(points, center, side)
             for points, center, side in zip(cells, records.centers, records.sides, strict=True)
         ]
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaging:
+    """What is averaged at test time: predictions from several crops of a face, in image pixels.
+
+    Attributes:
+      scales: of the box's side, one crop each.
+      flip_offset: with the mirrored crops too, whose points are moved right by so many image
+        pixels; None: without. It is what `augment.flip_offset` is in training: a network that has
+        learned annotations that lie to the right finds them there in a mirrored picture too.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip_offset: float | None = None
+
+    def __post_init__(self):
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise HRNetError(f"scales {self.scales}: give shares of the box's side, 0.1 to 10")
+        if self.flip_offset is not None and not np.isfinite(self.flip_offset):
+            raise HRNetError(f"flip_offset {self.flip_offset} is no number of pixels")
+
+
+def predict_averaged(
+    averaging: Averaging, forward, variables, records: Records, protocol: Protocol, *args, **options
+) -> np.ndarray:
+    """`predict_records`, averaged over crops. `options` has the scheme's `permutation`.
+
+    HRNetError for mirrored crops of a protocol whose points are whole pixels, or whose flip test
+    mirrors already.
+    """
+    permutation = options.pop("permutation")
+    mirrors = [None] if averaging.flip_offset is None else [None, permutation]
+    if len(mirrors) > 1 and protocol.flip_test:
+        raise HRNetError("flip_offset averages points, flip_test heatmaps: take one of them")
+    if len(mirrors) > 1 and protocol.whole_cells:
+        raise HRNetError(f"flip_offset does not go with protocol {protocol.name}: whole pixels")
+    total = np.zeros(records.points.shape)
+    for scale in averaging.scales:
+        scaled = dataclasses.replace(records, sides=records.sides * scale)
+        for mirror in mirrors:
+            found = predict_records(
+                forward, variables, scaled, protocol, *args, permutation=mirror, **options
+            )
+            if mirror is not None:
+                found = found + (averaging.flip_offset, 0.0)
+            total += found
+    return total / (len(averaging.scales) * len(mirrors))

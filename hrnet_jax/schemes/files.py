@@ -17,6 +17,7 @@ before right) the landmarks whose mean they are; `lines`, optional, what to draw
 
 import json
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def scheme_from_dict(description, place: str) -> Scheme:
 
     pairs = read.groups("flip_pairs", description["flip_pairs"], size=2)
     used = [index for pair in pairs for index in pair]
-    if twice := sorted(index for index in set(used) if used.count(index) > 1):
-        raise HRNetError(f"{place}: flip_pairs has landmark {twice[0]} more than once")
+    if twice := [index for index, times in Counter(used).items() if times > 1]:
+        raise HRNetError(f"{place}: flip_pairs has landmark {min(twice)} more than once")
     normaliser = description["normaliser"]
     if normaliser == "box_size":
         normaliser = None
@@ -122,6 +123,7 @@ class _Indices:
             texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
             if not texts or len(names) != count or len(set(names)) != count:
                 raise HRNetError(f"{place}: names must be {count} texts that all differ")
+        self.places = {name: index for index, name in enumerate(self.names)}
 
     def groups(self, key, groups, size=None) -> Any:
         """Tuples of indices, each of `size` where it is given, else of one at least."""
@@ -135,8 +137,8 @@ class _Indices:
         return made
 
     def index(self, key, item):
-        if item in self.names:
-            return self.names.index(item)
+        if isinstance(item, str) and item in self.places:
+            return self.places[item]
         if type(item) is not int or not 0 <= item < self.count:
             known = " or a name" if self.names else ""
             raise HRNetError(

@@ -142,7 +142,10 @@ def last_variables(folder: Path) -> dict:
     very faces that a study measures on."""
     checkpoints = TrainCheckpoints(folder)
     try:
-        state = checkpoints.load(checkpoints.latest_step)
+        step = checkpoints.latest_step
+        if step is None:
+            raise HRNetError(f"{folder} has no checkpoint")
+        state = checkpoints.load(step)
     finally:
         checkpoints.close()
     variables = state.get("ema") or state

@@ -1,6 +1,7 @@
 """What can be trained and scored: `train` and `evaluate`, from a config."""
 
 import importlib
+from collections.abc import Sequence
 
 from hrnet_jax.errors import HRNetError
 
@@ -69,6 +70,8 @@ def evaluate(
     protocol: str = "checkpoint",
     output=None,
     flip_test: bool | None = None,
+    flip_offset: float | None = None,
+    scales: Sequence[float] = (1.0,),
     normaliser: str | None = None,
     auc: str = "trapezoid",
     box: str = "landmarks",
@@ -90,6 +93,9 @@ def evaluate(
 
     Of landmarks only:
       flip_test: average with the mirrored image's heatmaps; None: as the protocol says.
+      flip_offset: average with the points of the mirrored image, moved right by so many pixels of
+        the image (`augment.flip_offset` of the training); None: without.
+      scales: average over crops of these shares of the box's side.
       normaliser: one of `hrnet_jax.evaluation.metrics.NORMALISERS`; None: the scheme's own.
       auc: one of `hrnet_jax.evaluation.metrics.AUC_RULES`.
       box: "landmarks", "rectangle" or "detector": what to crop by.
@@ -118,6 +124,8 @@ def evaluate(
         protocol=protocol,
         output=output,
         flip_test=flip_test,
+        flip_offset=flip_offset,
+        scales=tuple(scales),
         normaliser=normaliser,
         auc=auc,
         box=box,

@@ -20,7 +20,7 @@ from hrnet_jax.evaluation.classification import (
     classify_pictures,
     write_pictures,
 )
-from hrnet_jax.evaluation.landmarks import predict_records
+from hrnet_jax.evaluation.landmarks import Averaging, predict_averaged
 from hrnet_jax.evaluation.report import write_report
 from hrnet_jax.evaluation.scoring import Run, write_results
 from hrnet_jax.files import as_path
@@ -34,6 +34,8 @@ from hrnet_jax.tasks.settings import compute_dtype
 
 LANDMARKS_ONLY = {  # and what they are where nobody asks for anything
     "flip_test": None,
+    "flip_offset": None,
+    "scales": (1.0,),
     "normaliser": None,
     "auc": "trapezoid",
     "box": "landmarks",
@@ -50,6 +52,8 @@ def evaluate_landmarks(
     protocol,
     output,
     flip_test,
+    flip_offset,
+    scales,
     normaliser,
     auc,
     box,
@@ -77,7 +81,9 @@ def evaluate_landmarks(
         make_detector(detector) if box == "detector" else None,
         progress=functools.partial(tqdm, desc="detecting", unit="picture"),
     )
-    predictions = predict_records(
+    averaging = Averaging(tuple(scales), flip_offset)
+    predictions = predict_averaged(
+        averaging,
         make_forward(loaded.model, protocol, scheme),
         devices.replicate(loaded.variables),
         records,
@@ -86,6 +92,7 @@ def evaluate_landmarks(
         config.data.workers,
         progress=functools.partial(tqdm, unit="batch", disable=not is_first_process()),
         devices=devices,
+        permutation=scheme.flip_permutation,
     )
     if not is_first_process():
         return None
@@ -97,6 +104,8 @@ def evaluate_landmarks(
         "checkpoint": str(checkpoint),
         "box": describe_boxes(records, box, box_jitter, config.seed, detector),
     }
+    if averaging != Averaging():
+        metadata["averaged"] = dataclasses.asdict(averaging)
     run = write_results(output, records, predictions, scheme, metadata, normaliser, auc)
     if output is not None:
         write_report([run], as_path(output) / "report.html")

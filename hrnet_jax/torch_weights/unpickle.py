@@ -106,6 +106,8 @@ class _Machine:
             case "BINGET" | "LONG_BINGET" | "GET":
                 stack.append(self.memo[argument])
             case "BINPUT" | "LONG_BINPUT" | "PUT":
+                if not 0 <= argument <= _STEP_LIMIT:  # indices of equal hash would take for ever
+                    raise ValueError("the pickle counts beyond its length")
                 self.memo[argument] = stack[-1]
             case "MEMOIZE":
                 self.memo[len(self.memo)] = stack[-1]
@@ -248,7 +250,7 @@ def _fill(target, pairs):
     """Sets the pairs with a plain key; others cannot be weights (and may be costly to hash)."""
     if isinstance(target, dict):
         for key, value in pairs:
-            if isinstance(key, str | int):
+            if isinstance(key, str) or (isinstance(key, int) and abs(key) < 1 << 60):
                 target[key] = value
     return target
 

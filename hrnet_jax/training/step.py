@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hrnet_jax.devices import AXIS
+from hrnet_jax.devices import AXIS, backend
 from hrnet_jax.training.parallel import per_device
 from hrnet_jax.training.state import TrainState, update_average
 
@@ -115,7 +115,7 @@ def accumulated(gradient_fn, parts: int):
         )
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, metrics, gradients))
         # Of a loop's body XLA makes code for CPUs that takes six times as long: no loop there.
-        unroll = jax.default_backend() == "cpu"
+        unroll = backend() == "cpu"
         (batch_stats, sums), _ = jax.lax.scan(
             add, (batch_stats, zeros), (jnp.arange(parts), split_batch), unroll=unroll
         )

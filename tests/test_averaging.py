@@ -1,0 +1,96 @@
+"""Averaging at test time: mirrored crops are mirrored back, and the command takes and tells it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hrnet_jax.cli import run
+from hrnet_jax.codecs import UnbiasedCodec
+from hrnet_jax.data.sources import render_split
+from hrnet_jax.evaluation.landmarks import Averaging, predict_averaged, predict_records
+from hrnet_jax.protocols import STRIDE, Protocol
+from hrnet_jax.schemes import get_scheme
+from tests import tiny
+
+SCHEME = get_scheme("300w")
+PERMUTATION = SCHEME.flip_permutation
+
+
+def brightest(protocol):
+    """A network that finds every landmark at the centre of brightness: mirrored, mirrored."""
+
+    def forward(variables, images):
+        light = (images.astype(float).sum(-1) + 1) ** 4
+        centres = np.arange(images.shape[1]) + 0.5
+        total = light.sum((1, 2))
+        pixels = [(light.sum(axis) * centres).sum(-1) / total for axis in (1, 2)]
+        offset = protocol.index_offset
+        cells = (np.stack(pixels, -1) - offset) / STRIDE + offset
+        points = np.repeat(cells[:, None], SCHEME.num_landmarks, 1)
+        return points, np.ones(points.shape[:2])
+
+    return forward
+
+
+@pytest.mark.parametrize("name", ["float", "mmpose"])
+def test_mirrored_crops_are_mirrored_back(name):
+    protocol, faces = Protocol(name, UnbiasedCodec(), 64), render_split(5, 0, 96, "face")
+    given = brightest(protocol), {}, faces, protocol
+    plain = predict_records(*given)
+    np.testing.assert_allclose(predict_records(*given, permutation=PERMUTATION), plain, atol=1e-9)
+    both = predict_averaged(Averaging(flip_offset=2.0), *given, permutation=PERMUTATION)
+    np.testing.assert_allclose(both, plain + [1.0, 0.0], atol=1e-9)  # half of the mirror's 2
+    scaled = predict_averaged(Averaging((0.9, 1.0)), *given, permutation=PERMUTATION)
+    assert 0 < np.abs(scaled - plain).max() < 4
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    place = tmp_path_factory.mktemp("averaging")
+    root = tiny.write_dataset(place / "data")
+    config = place / "config.py"
+    config.write_text(
+        "from tests import tiny\n\n\n"
+        f"def get_config():\n    return tiny.get_config({str(root)!r})\n"
+    )
+    once = ["--config.train.epochs=1"]
+    assert run("train", [f"--config={config}", f"--workdir={place / 'run'}", *once]) == 0
+    return config, place / "run"
+
+
+def test_the_command_averages_and_tells(trained, tmp_path):
+    config, workdir = trained
+    results = {}
+    for name, arguments in {
+        "plain": [],
+        "one": ["--scales=1"],
+        "flip": ["--flip-offset=2.5"],
+        "scales": ["--scales=0.93,1"],
+    }.items():
+        output = tmp_path / name
+        given = [f"--config={config}", f"--checkpoint={workdir}", f"--output={output}"]
+        assert run("evaluate", [*given, *arguments]) == 0
+        results[name] = json.loads((output / "metrics.json").read_text())
+    assert results["one"]["nme"] == results["plain"]["nme"] and "averaged" not in results["one"]
+    assert results["flip"]["averaged"] == {"scales": [1.0], "flip_offset": 2.5}
+    assert results["scales"]["averaged"] == {"scales": [0.93, 1.0], "flip_offset": None}
+    assert len({results[name]["nme"] for name in ("plain", "flip", "scales")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scales=0.9,big"], "--scales=0.9,big: give numbers"),
+        (["--scales=0"], "give shares of the box's side"),
+        (["--flip-offset=nan"], "no number of pixels"),
+        (["--flip-offset=2", "--flip-test=on"], "take one of them"),
+        (["--flip-offset=2", "--protocol=config", "--config.protocol=official"], "whole pixels"),
+    ],
+)
+def test_what_cannot_be_averaged(trained, tmp_path, capsys, arguments, message):
+    config, workdir = trained
+    given = [f"--config={config}", f"--checkpoint={workdir}", f"--output={tmp_path / 'out'}"]
+    assert run("evaluate", [*given, *arguments]) == 2
+    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert len(errors) == 1 and message in errors[0] and not (tmp_path / "out").exists()

@@ -183,6 +183,31 @@ def test_contradicting_names(tmp_path):
         checkpoints.load(path)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"norm": {"name": "group", "epsilon": "x"}},
+        {"norm": {"name": "flax.GroupNorm", "num_groups": 5}},
+        {"norm": ["group"]},
+        {"conv": {"name": "conv", "features": 3}},
+        {"conv": {"name": "flax", "strides": "x"}},
+        {"head": {"name": "heatmap", "upsample": 3}},
+        {"head": 5},
+        {"init": 5},
+        {"upsample": {"name": "nearest", "x": [[{}]]}},
+        {"backbone": {"name": "hrnet", "width": 2, "modules": [100, 100, 100], "blocks": 100}},
+        {"backbone": {"name": "hourglass", "stacks": 2, "depth": 100}},
+    ],
+)
+def test_parts_of_a_file_that_make_no_network(tmp_path, variables, part):
+    """One line and at once, whatever a file gives the parts that are here for arguments."""
+    model = {"name": "hrnetv2_w18_small_v1", "num_landmarks": 5} | part
+    path = checkpoints.save_model(tmp_path, variables, METADATA | {"model": model})
+    with pytest.raises(HRNetError, match=str(path)) as error:
+        checkpoints.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 # Released models and training runs
 
 

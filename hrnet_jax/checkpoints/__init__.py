@@ -26,6 +26,7 @@ from hrnet_jax.ablations import ablate
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path
 from hrnet_jax.models import build_model, normalise_images
+from hrnet_jax.parts import one_line
 from hrnet_jax.schemes import Scheme, stored_scheme
 from hrnet_jax.tensors import read_safetensors, write_safetensors
 
@@ -141,9 +142,14 @@ def load(
         description, ablations = _description(metadata.get("model"))
         model = build_model(description, dtype=dtype, own=parts, allow=tuple(allow_import))
         model = ablate(model, *ablations, allow=tuple(allow_import))
+        expected = _expected_leaves(model)
     except HRNetError as error:
         raise HRNetError(f"{source}: {error}") from error
-    _check_leaves(source, model, leaves)
+    except Exception as error:  # arguments of a part that only its own code finds wrong
+        raise HRNetError(
+            f"{source}: the network of its metadata cannot be made ({one_line(error)})"
+        ) from error
+    _check_leaves(source, expected, leaves)
     param_dtype = jnp.promote_types(dtype, jnp.float32)
     leaves = {name: jnp.asarray(leaf, param_dtype) for name, leaf in leaves.items()}
     return Loaded(model, unflatten_dict(leaves, sep="/"), metadata, tuple(allow_import))
@@ -226,14 +232,21 @@ def _description(data):
     for key in counts:
         if type(data[key]) is not int or not 0 < data[key] < 100_000:
             raise HRNetError(f"its metadata has {data[key]!r:.80} {key.removeprefix('num_')}")
+    for key, value in data.items():
+        if key not in counts and not isinstance(value, str | dict):
+            raise HRNetError(f"its metadata has the {key} {value!r:.80}")
     return data, ablations
 
 
-def _check_leaves(source, model, found):
+def _expected_leaves(model) -> dict[str, Any]:
+    """The variables that the network has, by name, without their values."""
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     shapes = {key: shapes[key] for key in ("params", "batch_stats") if key in shapes}
-    expected: dict[str, Any] = flatten_dict(shapes, sep="/")
+    return flatten_dict(shapes, sep="/")
+
+
+def _check_leaves(source, expected, found):
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     wrong = [

@@ -4,6 +4,8 @@ import dataclasses
 
 from hrnet_jax.errors import HRNetError
 
+_MOST_BLOCKS = 128  # on a branch, over all modules: four times the published ones
+
 
 def _check_count(name, count, least=0):
     """HRNetError where it is no number that a network can have: a file may name it."""
@@ -39,6 +41,11 @@ class HRNetVariant:
         for count in self.modules:
             _check_count("modules", count)
         _check_count("blocks", self.blocks)
+        if sum(self.modules) * max(self.blocks, 1) > _MOST_BLOCKS:
+            raise HRNetError(
+                f"modules {self.modules} of {self.blocks} blocks are more than {_MOST_BLOCKS} "
+                "blocks on a branch: such a network would take minutes to build"
+            )
 
 
 VARIANTS = {

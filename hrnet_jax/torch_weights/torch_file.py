@@ -14,7 +14,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -279,7 +279,7 @@ def _module_tensors(root: Stub, budget: _Budget) -> dict[str, Tensor]:
     return tensors
 
 
-def _load(tensors: dict[str, Tensor], read_storage: Callable, file_size: int):
+def _load(tensors: Mapping[str, Tensor], read_storage: Callable, file_size: int):
     """Reads the tensors' storages: each once, checked against the size of the file."""
     # Tensors may share a storage, so a small file could ask for endless copies of it.
     if sum(math.prod(tensor.shape) for tensor in tensors.values()) > file_size:

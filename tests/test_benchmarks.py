@@ -4,9 +4,10 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from benchmarks import common, end_to_end, options, profile_step, scaling
+from benchmarks import common, end_to_end, error_sources, options, profile_step, scaling
 from tests import tiny
 
 
@@ -107,3 +108,18 @@ def test_end_to_end_trains_with_every_source(tmp_path, per_call):
     ]
     assert all(row["steps_per_repeat"] == 2 * per_call for row in rows)
     assert rows[1]["cache_gib"] > 0
+
+
+def test_error_sources_take_away_what_they_name():
+    rng = np.random.default_rng(0)
+    truth, lengths = rng.uniform(0, 100, (4, 6, 2)), np.full(4, 50.0)
+    turn = np.array([[0.8, 0.6], [-0.6, 0.8]])
+    shift = rng.uniform(-5, 5, (4, 1, 2))
+    left = error_sources.without(truth + shift, truth, lengths)
+    errors = {name: np.abs(points - truth).max() for name, points in left.items()}
+    assert errors["nothing"] > 1 and errors["each face's shift"] < 1e-9
+    left = error_sources.without(1.1 * truth @ turn + shift, truth, lengths)
+    assert np.abs(left["each face's similarity"] - truth).max() < 1e-9
+    assert np.abs(left["each face's shift"] - truth).max() > 1
+    left = error_sources.without(truth + rng.normal(size=(1, 6, 2)), truth, lengths)
+    assert np.abs(left["the mean error of each landmark"] - truth).max() < 1e-9

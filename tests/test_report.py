@@ -265,7 +265,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     ("change", "says"),
     [
         ({"normaliser": "ears"}, "normaliser 'ears'"),
-        ({"scheme": "ears"}, "unknown landmark scheme"),
+        ({"scheme": "ears"}, "names the landmark scheme 'ears', unknown here"),
         ({"auc_rule": []}, "metrics.json is damaged"),
         ({"box": "detector"}, "metrics.json is damaged"),
         ({"box": {"kind": "detector", "jitter": "much"}}, "metrics.json is damaged"),

@@ -50,6 +50,6 @@ def stored_scheme(value: str | dict) -> Scheme:
     if isinstance(value, dict) or (isinstance(value, str) and value in SCHEMES):
         return get_scheme(value)
     raise HRNetError(
-        f"its metadata names the landmark scheme {value!r:.200}, unknown here: {', '.join(SCHEMES)} "
-        "are built in, and others have to be described, not named"
+        f"its metadata names the landmark scheme {value!r:.200}, unknown here: "
+        f"{', '.join(SCHEMES)} are built in, and others have to be described, not named"
     )

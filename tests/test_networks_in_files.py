@@ -41,6 +41,8 @@ PREFIXES = (
     "module._orig_mod.",
     "model.module.",
     "lit.model.net.",
+    "backbone.",  # a whole network that its owner calls so, its head inside
+    "model.backbone.",
 )
 
 

@@ -106,8 +106,10 @@ def _networks(path, group):
             options = [prefix]
             if prefix.endswith("backbone."):  # OpenMMLab's networks have their head beside it
                 options.insert(0, prefix.removesuffix("backbone."))
-            whole, *parts = (_network(group, names, option) for option in options)
-            yield next((network for network in (whole, *parts) if network.rank < 3), whole)
+            made = [_network(group, names, option) for option in options]
+            # One that can be converted, else the whole by its name: a body-pose network, say.
+            fits = [network for most in (0, 2) for network in made if network.rank <= most]
+            yield (fits or made)[0]
 
 
 def _network(group, names, prefix):

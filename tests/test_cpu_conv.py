@@ -112,7 +112,7 @@ def test_residual_sums_are_computed_once():
 
 @pytest.mark.parametrize("near", [0.0, 4.9])
 def test_statistics_in_one_reading_are_those_in_two(near):
-    """Values, gradients and derivatives along a direction, in float64, of one mean far from 0."""
+    """Values, first and second derivatives, in float64, of one mean far from 0."""
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, weights, direction = rng.normal([5.0, 0.0, -1.0], size=(3, 4, 5, 6, 3))
@@ -127,7 +127,8 @@ def test_statistics_in_one_reading_are_those_in_two(near):
                 statistics = batch_statistics(jnp.asarray(x), near)
                 gradient = jax.grad(lambda x: weighed(x))(x)
                 along = jax.jvp(lambda x: weighed(x), (x,), (direction,))
-            return *statistics, gradient, *along
+                twice = jax.jvp(jax.grad(lambda x: weighed(x)), (x,), (direction,))
+            return *statistics, gradient, *along, *twice
 
         expected = x.mean((0, 1, 2)), x.var((0, 1, 2))
         for name in ("cpu", "tpu"):

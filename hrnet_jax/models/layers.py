@@ -177,8 +177,7 @@ def batch_statistics(x: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Arra
     axes = tuple(range(x.ndim - 1))
     if backend() == "cpu":
         mean = x.mean(axes)
-        # The variance is least about the mean: through it, it has no derivative.
-        return mean, jnp.square(x - jax.lax.stop_gradient(mean)).mean(axes)
+        return mean, jnp.square(x - mean).mean(axes)
     distance = x - jax.lax.stop_gradient(near)
     away, square = distance.mean(axes), jnp.square(distance).mean(axes)
     return near + away, jnp.maximum(square - jnp.square(away), 0)

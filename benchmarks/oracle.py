@@ -19,7 +19,7 @@ import numpy as np
 from hrnet_jax import protocols
 from hrnet_jax.codecs import DarkCodec, MsraCodec, UnbiasedCodec
 from hrnet_jax.data.records import Records, read_csv
-from hrnet_jax.evaluation.metrics import normaliser
+from hrnet_jax.evaluation.metrics import normaliser, summarise
 from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.evaluation.tables import format_table
 from hrnet_jax.geometry import sides_of
@@ -93,7 +93,7 @@ def main() -> None:
         eyes = normaliser(records.points, scheme, records.box_sizes).mean()
         columns.append(f"{path.parent.name}: {len(records)} faces, eyes {eyes:.0f} px apart")
         for name, protocol in oracle_protocols(scheme, arguments.input_size).items():
-            nme = 100 * nme_of_records(records, oracle(records, protocol), scheme).mean()
+            nme = summarise(nme_of_records(records, oracle(records, protocol), scheme))["nme"]
             table.setdefault(name, []).append(f"{nme:.3f}")
     print(format_table([[name, *row] for name, row in table.items()], columns))
 

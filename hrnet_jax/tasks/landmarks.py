@@ -21,6 +21,7 @@ from hrnet_jax.devices import Devices, is_first_process
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.evaluation.baseline import mean_shape_nme
 from hrnet_jax.evaluation.landmarks import predict_records
+from hrnet_jax.evaluation.metrics import summarise
 from hrnet_jax.evaluation.scoring import nme_of_records
 from hrnet_jax.images.augment import Augmentation
 from hrnet_jax.inference.forward import make_forward
@@ -130,7 +131,7 @@ class NMEEvaluator:
             devices=self.devices,
         )
         nme = nme_of_records(self.records, predictions, self.scheme)
-        return {self.metrics[0]: 100 * float(nme.mean())}
+        return {self.metrics[0]: summarise(nme)["nme"]}
 
 
 def open_evaluators(config, measure) -> list:

@@ -1,6 +1,7 @@
 """`hrnet_jax.train` and `hrnet_jax.evaluate`: settings by command, parts by text and as objects."""
 
 import json
+import shutil
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,7 @@ from hrnet_jax.cli import run
 from hrnet_jax.data.sources import open_annotations
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.schemes import get_scheme
+from hrnet_jax.tasks import make_task
 from hrnet_jax.training.losses import mean_squared_error
 from hrnet_jax.training.state import create_state
 from hrnet_jax.training.step import make_step
@@ -31,12 +33,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config_file(dataset, tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "config.py"
-    path.write_text(
-        "from tests import tiny\n\n\n"
-        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
-    )
-    return path
+    return tiny.write_config(tmp_path_factory.mktemp("config") / "config.py", dataset)
 
 
 @pytest.fixture
@@ -191,6 +188,28 @@ def test_evaluators_and_the_best_by_any_of_them(trained):
     loaded = hrnet_jax.load(trained.workdir)  # the best: of the first epoch
     assert loaded.metadata["provenance"]["step"] == STEPS
     assert loaded.metadata["provenance"]["worse"] == 1
+
+
+def test_a_face_that_cannot_be_measured_is_left_out(trained, dataset, tmp_path):
+    """A validation face without its outer eye corners: the others make the NME."""
+    root = tmp_path / "data"
+    shutil.copytree(dataset, root)
+    path = root / "face_landmarks_300w_valid.csv"
+    header, first, *others = path.read_text().splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    cells |= dict.fromkeys(("original_36_x", "original_36_y"), "")
+    path.write_text("\n".join([header, ",".join(cells.values()), *others]) + "\n")
+    status, lines, _ = trained(**{"data.root": root})
+    assert status == 0 and np.isfinite(lines[-1]["nme"])
+
+
+def test_only_the_first_process_of_a_job_logs(dataset, monkeypatch):
+    config = tiny.get_config(dataset)
+    with config.unlocked():
+        config.train.loggers = ("tests.test_tasks:Recorder",)
+    assert len(make_task(config).loggers) == 1
+    monkeypatch.setattr("hrnet_jax.tasks.settings.is_first_process", lambda: False)
+    assert make_task(config).loggers == []
 
 
 # Objects

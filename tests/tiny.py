@@ -72,6 +72,15 @@ def get_config(root="data/300w"):
     return config.lock()
 
 
+def write_config(path, root):
+    """Writes a config file whose config is `get_config(root)`; returns its path."""
+    path.write_text(
+        "from tests import tiny\n\n\n"
+        f"def get_config():\n    return tiny.get_config({str(root)!r})\n"
+    )
+    return path
+
+
 if __name__ == "__main__":
     from hrnet_jax.cli import main
 

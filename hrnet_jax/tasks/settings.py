@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from hrnet_jax import parts
 from hrnet_jax.config import plain
+from hrnet_jax.devices import is_first_process
 from hrnet_jax.errors import HRNetError
 from hrnet_jax.training.parallel import MODES
 
@@ -73,7 +74,12 @@ def compute_dtype(config) -> jnp.dtype:
 
 
 def open_loggers(config) -> list:
-    """The objects of `config.train.loggers`, each with `write(step, **values)` and `close()`."""
+    """The objects of `config.train.loggers`, each with `write(step, **values)` and `close()`.
+
+    None but in the first process of a job, which alone logs.
+    """
+    if not is_first_process():
+        return []
     return [
         open_part(spec, "train.loggers", config, ("write", "close"))
         for spec in plain(config)["train"]["loggers"]

@@ -133,7 +133,7 @@ def _check_network(model):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(3, 4 * SIZE, 4 * SIZE, 3)).astype(np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-    assert json_like(describe_model(model)), "its description is no JSON data"
+    assert _json_like(describe_model(model)), "its description is no JSON data"
 
     def total(params):
         others = {key: value for key, value in variables.items() if key != "params"}
@@ -156,12 +156,12 @@ def _check_network(model):
     return outputs
 
 
-def json_like(value) -> bool:
+def _json_like(value) -> bool:
     """Whether a value is made of what JSON has."""
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and json_like(v) for key, v in value.items())
+        return all(isinstance(key, str) and _json_like(v) for key, v in value.items())
     if isinstance(value, list):
-        return all(map(json_like, value))
+        return all(map(_json_like, value))
     return value is None or isinstance(value, (bool, int, float, str))
 
 

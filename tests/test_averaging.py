@@ -39,9 +39,9 @@ def test_mirrored_crops_are_mirrored_back(name):
     given = brightest(protocol), {}, faces, protocol
     plain = predict_records(*given)
     np.testing.assert_allclose(predict_records(*given, permutation=PERMUTATION), plain, atol=1e-9)
-    both = predict_averaged(Averaging(flip_offset=2.0), *given, permutation=PERMUTATION)
+    both = predict_averaged(Averaging(flip_offset=2.0), PERMUTATION, *given)
     np.testing.assert_allclose(both, plain + [1.0, 0.0], atol=1e-9)  # half of the mirror's 2
-    scaled = predict_averaged(Averaging((0.9, 1.0)), *given, permutation=PERMUTATION)
+    scaled = predict_averaged(Averaging((0.9, 1.0)), PERMUTATION, *given)
     assert 0 < np.abs(scaled - plain).max() < 4
 
 
@@ -49,11 +49,7 @@ def test_mirrored_crops_are_mirrored_back(name):
 def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("averaging")
     root = tiny.write_dataset(place / "data")
-    config = place / "config.py"
-    config.write_text(
-        "from tests import tiny\n\n\n"
-        f"def get_config():\n    return tiny.get_config({str(root)!r})\n"
-    )
+    config = tiny.write_config(place / "config.py", root)
     once = ["--config.train.epochs=1"]
     assert run("train", [f"--config={config}", f"--workdir={place / 'run'}", *once]) == 0
     return config, place / "run"

@@ -25,12 +25,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config_file(dataset, tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "config.py"
-    path.write_text(
-        "from tests import tiny\n\n\n"
-        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
-    )
-    return path
+    return tiny.write_config(tmp_path_factory.mktemp("config") / "config.py", dataset)
 
 
 @pytest.fixture(scope="module")

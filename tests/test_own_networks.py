@@ -27,11 +27,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def command(dataset, tmp_path, capsys):
     """`command(name, *arguments)`: (exit status, what it said)."""
-    config = tmp_path / "config.py"
-    config.write_text(
-        "from tests import tiny\n\n\n"
-        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
-    )
+    config = tiny.write_config(tmp_path / "config.py", dataset)
 
     def call(name, *arguments):
         place = [f"--config={config}"] if name in ("train", "evaluate") else []

@@ -119,11 +119,7 @@ def test_workdir_loads_with_its_metadata(finished):
 def test_killed_and_restarted_ends_identically(dataset, finished, tmp_path, kills):
     """SIGKILL at three moments after the start, whatever the run is doing then."""
     workdir = tmp_path / "killed"
-    config = tmp_path / "config.py"
-    config.write_text(
-        "from tests import tiny\n\n\n"
-        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
-    )
+    config = tiny.write_config(tmp_path / "config.py", dataset)
     command = [
         sys.executable,
         "-m",
@@ -441,11 +437,7 @@ def test_configs_describe_networks_that_exist(config):
 
 def test_two_devices_train_like_one(dataset, finished, tmp_path):
     """Batch and statistics are global: two devices give one device's numbers, but for rounding."""
-    config = tmp_path / "config.py"
-    config.write_text(
-        "from tests import tiny\n\n\n"
-        f"def get_config():\n    return tiny.get_config({str(dataset)!r})\n"
-    )
+    config = tiny.write_config(tmp_path / "config.py", dataset)
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
     arguments = ["train", f"--config={config}", f"--workdir={tmp_path / 'two'}"]
     command = [sys.executable, "-m", "tests.tiny", *arguments]

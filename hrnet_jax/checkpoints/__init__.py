@@ -27,6 +27,7 @@ from hrnet_jax.errors import HRNetError
 from hrnet_jax.files import as_path
 from hrnet_jax.models import build_model, normalise_images
 from hrnet_jax.parts import one_line
+from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import Scheme, stored_scheme
 from hrnet_jax.tensors import read_safetensors, write_safetensors
 
@@ -54,13 +55,11 @@ class Loaded:
         return None if named is None else stored_scheme(named)
 
     @property
-    def protocol(self):
-        """The `hrnet_jax.protocols.Protocol` of a landmark network; None where none is named."""
+    def protocol(self) -> Protocol | None:
+        """That of a landmark network; None where none is named."""
         stored = self.metadata.get("protocol")
         if stored is None or "num_classes" in self.metadata["model"]:
             return None
-        from hrnet_jax.protocols import Protocol
-
         return Protocol.from_dict(stored, allow=self.allow)
 
     @staticmethod

@@ -101,14 +101,21 @@ class Averaging:
 
 
 def predict_averaged(
-    averaging: Averaging, forward, variables, records: Records, protocol: Protocol, *args, **options
+    averaging: Averaging,
+    permutation: np.ndarray,
+    forward: Callable,
+    variables: dict,
+    records: Records,
+    protocol: Protocol,
+    *args,
+    **options,
 ) -> np.ndarray:
-    """`predict_records`, averaged over crops. `options` has the scheme's `permutation`.
+    """`predict_records`, averaged over crops.
 
-    HRNetError for mirrored crops of a protocol whose points are whole pixels, or whose flip test
-    mirrors already.
+    `permutation` is `Scheme.flip_permutation`; what follows is as for `predict_records`, which is
+    called for each crop. HRNetError for mirrored crops of a protocol whose points are whole pixels,
+    or whose flip test mirrors already.
     """
-    permutation = options.pop("permutation")
     mirrors = [None] if averaging.flip_offset is None else [None, permutation]
     if len(mirrors) > 1 and protocol.flip_test:
         raise HRNetError("flip_offset averages points, flip_test heatmaps: take one of them")

@@ -84,6 +84,7 @@ def evaluate_landmarks(
     averaging = Averaging(tuple(scales), flip_offset)
     predictions = predict_averaged(
         averaging,
+        scheme.flip_permutation,
         make_forward(loaded.model, protocol, scheme),
         devices.replicate(loaded.variables),
         records,
@@ -92,7 +93,6 @@ def evaluate_landmarks(
         config.data.workers,
         progress=functools.partial(tqdm, unit="batch", disable=not is_first_process()),
         devices=devices,
-        permutation=scheme.flip_permutation,
     )
     if not is_first_process():
         return None

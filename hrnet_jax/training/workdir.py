@@ -18,6 +18,8 @@ LOCK, HOLDER = "lock", "lock.holder"
 
 # Settings that change how fast a run is, not what comes out.
 _FREE = ("data.root", "data.images", "data.loader", "data.workers", "data.cache", "train.log_every")
+# What earlier versions wrote for hrnetv2_* where None now means the same, the network's own.
+_WRITTEN_OUT = {"model.init": "official", "model.norm_momentum": 0.99}
 
 
 @contextlib.contextmanager
@@ -65,6 +67,10 @@ def claim_workdir(workdir: Path, config, defaults: dict | None = None) -> None:
             found = known | flatten(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise HRNetError(f"cannot read {path}: {error}; use another --workdir") from error
+        if str(wanted.get("model.name")).startswith("hrnetv2_"):
+            for key, value in _WRITTEN_OUT.items():
+                if wanted.get(key) is None and found.get(key) == value:
+                    found[key] = None
         other = [
             f"{key} = {found.get(key)!r} there, {wanted.get(key)!r} here"
             for key in sorted(found.keys() | wanted.keys())

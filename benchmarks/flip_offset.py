@@ -18,6 +18,7 @@ from hrnet_jax.cli.configs import split_config
 from hrnet_jax.data.sources import open_split
 from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.geometry import flip_points
+from hrnet_jax.inference.alignment import inter_ocular
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
@@ -52,6 +53,9 @@ def main():
     offsets = 2 * (records.points - middle)[..., 0].mean(axis=1)
     error = offsets.std() / len(offsets) ** 0.5
     print(f"flip_offset {offsets.mean():.2f} +- {error:.2f} image pixels, {len(records)} faces")
+    shares = offsets / inter_ocular(records.points, scheme)
+    error = shares.std() / len(shares) ** 0.5
+    print(f"{shares.mean():.5f} +- {error:.5f} inter-ocular distances: export --flip-offset")
 
 
 if __name__ == "__main__":

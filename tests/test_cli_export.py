@@ -34,6 +34,19 @@ def test_export_writes_weights_and_card(model_file, tmp_path, capsys):
     assert out.stat().st_size < model_file.stat().st_size
 
 
+def test_export_stores_the_flip_offset(model_file, tmp_path, capsys):
+    out = tmp_path / "small.safetensors"
+    for wrong in ("nan", "2.5"):
+        assert cli.main(["export", str(model_file), str(out), f"--flip-offset={wrong}", *CARD]) == 2
+        assert "give inter-ocular distances" in capsys.readouterr().err and not out.exists()
+    assert cli.main(["export", str(model_file), str(out), "--flip-offset=0.013", *CARD]) == 0
+    assert load(out).metadata["flip_offset"] == 0.013
+    assert "| flip offset | 0.013 inter-ocular distances |" in (tmp_path / "small.md").read_text()
+    again = tmp_path / "again.safetensors"
+    assert cli.main(["export", str(out), str(again), *CARD]) == 0
+    assert load(again).metadata["flip_offset"] == 0.013  # stays
+
+
 def test_export_that_cannot_write_its_card_leaves_nothing(model_file, tmp_path, capsys):
     (tmp_path / "out.md").mkdir()
     out = tmp_path / "out.safetensors"

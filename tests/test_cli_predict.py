@@ -140,3 +140,19 @@ def test_help_shows_an_example(capsys):
         run("predict", ["--help"])
     assert stop.value.code == 0
     assert "hrnet-jax predict photo.jpg" in capsys.readouterr().out
+
+
+def test_the_aligned_flip_is_told(photos, capsys, monkeypatch):
+    given = [str(photos / "a.png"), "--box=30,20,150,140", "--aligned-flip"]
+    assert run("predict", [*given, f"--output={photos / 'none'}"]) == 2
+    assert "stores no flip_offset" in capsys.readouterr().err and not (photos / "none").exists()
+    loaded = dot_model()
+    loaded.metadata["flip_offset"] = 0.1
+    monkeypatch.setattr(checkpoints, "load", lambda path, allow_import=(): loaded)
+    points = []
+    for name, arguments in (("with", given), ("without", given[:-1])):
+        assert run("predict", [*arguments, f"--output={photos / name}"]) == 0
+        points.append(np.array(results(photos / name)["images"][0]["faces"][0]["landmarks"]))
+    assert results(photos / "with")["aligned_flip"] == 0.1
+    assert "aligned_flip" not in results(photos / "without")
+    assert (points[0] - points[1])[:, 0].min() > 1

@@ -168,3 +168,34 @@ def test_output_that_is_not_finite(image):
 
     with pytest.raises(HRNetError, match="not finite"):
         Predictor(dot_model(network=Broken()))(image, boxes=[BOX])
+
+
+def test_the_aligned_flip_moves_points_by_half_of_the_stored_offset(image):
+    loaded = dot_model()
+    loaded.metadata["flip_offset"] = 0.1
+    (plain,) = Predictor(loaded)(image, boxes=[BOX])
+    (flipped,) = Predictor(loaded, aligned_flip=True)(image, boxes=[BOX])
+    left, right = SCHEME.normaliser
+    eyes = np.linalg.norm(plain.landmarks[left] - plain.landmarks[right])
+    # The network obeys the mirror: what is left is the offset, half of it, to the right.
+    moved = flipped.landmarks - plain.landmarks
+    np.testing.assert_allclose(moved, np.tile([0.05 * eyes, 0], (29, 1)), atol=0.1)
+    assert np.abs(moved.mean(axis=0) - [0.05 * eyes, 0]).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("offset", "protocol", "words"),
+    [
+        (None, protocols.float_protocol(), "stores no flip_offset"),
+        ("far", protocols.float_protocol(), "no share below 1"),
+        (float("nan"), protocols.float_protocol(), "no share below 1"),
+        (0.01, protocols.float_protocol(flip_test=True), "take one of them"),
+        (0.01, protocols.official("cofw"), "whole pixels"),
+    ],
+)
+def test_an_aligned_flip_that_cannot_be(offset, protocol, words):
+    loaded = dot_model(protocol)
+    if offset is not None:
+        loaded.metadata["flip_offset"] = offset
+    with pytest.raises(HRNetError, match=words):
+        Predictor(loaded, aligned_flip=True)

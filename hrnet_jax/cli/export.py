@@ -27,17 +27,33 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--terms", required=True, help="the terms of these data and weights")
     parser.add_argument("--command", required=True, help="the command that trained it")
+    parser.add_argument(
+        "--flip-offset",
+        type=float,
+        metavar="SHARE",
+        help="store how far right of their mirror images the network finds landmarks, in "
+        "inter-ocular distances (benchmarks/flip_offset.py measures it), for predict "
+        "--aligned-flip",
+    )
     parser.add_allow_import()
     arguments = parser.parse_args(argv)
     out = as_path(arguments.out)
     if out.suffix != ".safetensors":
         raise HRNetError(f"{out}: give a path ending in .safetensors")
 
+    offset = arguments.flip_offset
+    if offset is not None and not abs(offset) < 1:
+        raise HRNetError(f"--flip-offset={offset}: give inter-ocular distances, between -1 and 1")
+
     from hrnet_jax.checkpoints import load, save_model
     from hrnet_jax.files import open_atomically
 
     loaded = load(arguments.checkpoint, allow_import=arguments.allow_import)
     metadata = loaded.metadata
+    if offset is not None:
+        if "num_classes" in metadata["model"]:
+            raise HRNetError("--flip-offset is for landmarks: this checkpoint tells classes")
+        metadata["flip_offset"] = offset
     metadata["provenance"] |= {
         "data": arguments.data,
         "terms": arguments.terms,
@@ -90,6 +106,11 @@ def card(name: str, metadata: dict, dtype: str) -> str:
         if value is None
         else f"{value:.2f} % (validation split of the training config, the best of its epochs, "
         f"step {provenance['step']})",
+        **(
+            {"flip offset": f"{metadata['flip_offset']} inter-ocular distances"}
+            if "flip_offset" in metadata
+            else {}
+        ),
         "command": f"`{provenance['command']}`",
         "file": f"kernels in {dtype}, written by hrnet_jax {metadata['version']}",
     }

@@ -59,6 +59,12 @@ def main(argv: list[str]) -> int:
         "--aligned", action="store_true", help="also write each face turned upright, 112 x 112"
     )
     parser.add_argument(
+        "--aligned-flip",
+        action="store_true",
+        help="average with the mirrored face's points, moved by the flip offset that the "
+        "checkpoint stores: a little more exact, twice the time",
+    )
+    parser.add_argument(
         "--names",
         type=place,
         metavar="FILE",
@@ -114,7 +120,7 @@ def _predictor(loaded, detector, boxes, arguments, output):
     if arguments.names:
         raise HRNetError("--names is for a classifier: this checkpoint finds landmarks")
     score = MIN_SCORE if arguments.min_score is None else arguments.min_score
-    predictor = Predictor(loaded, detector, min_score=score)
+    predictor = Predictor(loaded, detector, min_score=score, aligned_flip=arguments.aligned_flip)
 
     def find(image, name):
         faces = predictor(image, boxes)
@@ -129,7 +135,10 @@ def _predictor(loaded, detector, boxes, arguments, output):
         summary = f"{len(faces)} face{'s' if len(faces) != 1 else ''}"
         return drawn, [_face_entry(face) for face in faces], summary
 
-    return {"scheme": predictor.scheme.name, "protocol": predictor.protocol.to_dict()}, find
+    about = {"scheme": predictor.scheme.name, "protocol": predictor.protocol.to_dict()}
+    if arguments.aligned_flip:
+        about["aligned_flip"] = loaded.metadata["flip_offset"]
+    return about, find
 
 
 def _classifier(loaded, arguments):
@@ -137,7 +146,11 @@ def _classifier(loaded, arguments):
     from hrnet_jax.data.classes import read_names
     from hrnet_jax.inference.classifier import Classifier, draw_guesses
 
-    wrong = [key for key in ("box", "detector", "min_score", "aligned") if getattr(arguments, key)]
+    wrong = [
+        key
+        for key in ("box", "detector", "min_score", "aligned", "aligned_flip")
+        if getattr(arguments, key)
+    ]
     if wrong:
         option = f"--{wrong[0].replace('_', '-')}"
         raise HRNetError(f"{option} is for landmarks: this checkpoint tells classes")

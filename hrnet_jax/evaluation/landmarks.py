@@ -10,8 +10,7 @@ from hrnet_jax.data import pipeline
 from hrnet_jax.data.records import Records
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.geometry import flip_points
-from hrnet_jax.protocols import STRIDE, Protocol
+from hrnet_jax.protocols import Protocol
 
 
 def predict_records(
@@ -68,9 +67,7 @@ def predict_records(
         raise HRNetError("the network's output is not finite: its weights are damaged")
     cells = cells.astype(np.float64)
     if permutation is not None:
-        # The mirror turns x into S - x; cells and pixels of an index protocol share their zero.
-        width = protocol.heatmap_size + 2 * protocol.index_offset * (1 - 1 / STRIDE)
-        cells = np.stack([flip_points(points, width, permutation) for points in cells])
+        cells = np.stack([protocol.unmirrored(points, permutation) for points in cells])
     return np.stack(
         [
             protocol.to_image(points, center, side)

@@ -9,7 +9,7 @@ import numpy as np
 from hrnet_jax import geometry
 from hrnet_jax.checkpoints import Loaded, load
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.inference.alignment import five_points
+from hrnet_jax.inference.alignment import five_points, inter_ocular
 from hrnet_jax.inference.detector import HaarDetector, rectangles_of_faces, suppress_duplicates
 from hrnet_jax.inference.forward import make_forward
 from hrnet_jax.protocols import official
@@ -57,6 +57,10 @@ class Predictor:
         the Haar cascades of OpenCV, loaded when a call first needs them.
       passes: how often the landmarks of a detected face are predicted.
       min_score: detected faces whose mean landmark score is below it are dropped.
+      aligned_flip: average the points with those of the mirrored crop, moved right by the flip
+        offset that the checkpoint stores (`flip_offset`, in inter-ocular distances: `hrnet-jax
+        export --flip-offset`). Twice the time. HRNetError where none is stored, or the protocol
+        gives whole pixels or has a flip test of its own.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Predictor:
         detector: Callable | None = None,
         passes: int = 2,
         min_score: float = MIN_SCORE,
+        aligned_flip: bool = False,
     ):
         if passes < 1:
             raise HRNetError(f"passes={passes}: a prediction takes at least one")
@@ -75,6 +80,7 @@ class Predictor:
         self.scheme = _scheme(loaded)
         # Converted weights say nothing about it: they are the official code's.
         self.protocol = loaded.protocol or official(self.scheme.name)
+        self._flip_offset = _flip_offset(loaded, self.protocol) if aligned_flip else None
         self._variables = loaded.variables
         self._forward = make_forward(loaded.model, self.protocol, self.scheme)
         self._detector = detector
@@ -138,9 +144,15 @@ class Predictor:
             crops = np.zeros((1 << (len(batch) - 1).bit_length(), size, size, 3), np.uint8)
             for crop, (center, side) in zip(crops, batch, strict=False):
                 crop[:] = self.protocol.crop(image, center, side)
-            points, scores = map(np.asarray, self._forward(self._variables, crops))
-            if not np.isfinite(scores[: len(batch)]).all():
-                raise HRNetError("the network's output is not finite: its weights are damaged")
+            points, scores = self._run(crops, len(batch))
+            if self._flip_offset is not None:
+                permutation = np.asarray(self.scheme.flip_permutation)
+                mirrored, mirrored_scores = self._run(crops[:, :, ::-1], len(batch))
+                mirrored = np.stack([self.protocol.unmirrored(p, permutation) for p in mirrored])
+                shift = self._flip_offset * inter_ocular((points + mirrored) / 2, self.scheme)
+                mirrored[..., 0] += shift[:, None]
+                points = (points + mirrored) / 2
+                scores = (scores + mirrored_scores[:, permutation]) / 2
             for index, (center, side) in enumerate(batch):
                 landmarks = self.protocol.to_image(points[index], center, side)
                 faces.append(
@@ -152,6 +164,32 @@ class Predictor:
                     )
                 )
         return faces
+
+    def _run(self, crops, count):
+        """Points in heatmap pixels and scores of the first `count` crops."""
+        points, scores = (
+            np.asarray(part)[:count] for part in self._forward(self._variables, crops)
+        )
+        if not np.isfinite(scores).all():
+            raise HRNetError("the network's output is not finite: its weights are damaged")
+        return points, scores
+
+
+def _flip_offset(loaded, protocol):
+    """That of the checkpoint, inter-ocular distances; HRNetError where it cannot be used."""
+    offset = loaded.metadata.get("flip_offset")
+    if offset is None:
+        raise HRNetError(
+            "aligned flip: the checkpoint stores no flip_offset; measure it with "
+            "benchmarks/flip_offset.py and store it with hrnet-jax export --flip-offset"
+        )
+    if isinstance(offset, bool) or not isinstance(offset, int | float) or not abs(offset) < 1:
+        raise HRNetError(f"the checkpoint's flip_offset {offset!r:.80} is no share below 1")
+    if protocol.flip_test:
+        raise HRNetError("aligned flip averages points, flip_test heatmaps: take one of them")
+    if protocol.whole_cells:
+        raise HRNetError(f"aligned flip does not go with protocol {protocol.name}: whole pixels")
+    return float(offset)
 
 
 def _scheme(loaded):

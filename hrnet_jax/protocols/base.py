@@ -162,6 +162,20 @@ class Protocol:
         """
         raise NotImplementedError
 
+    def unmirrored(self, points, permutation) -> np.ndarray:
+        """Decoded landmarks of the mirrored crop as those of the crop itself.
+
+        Args:
+          points: (L, 2), heatmap pixels.
+          permutation: int (L,), `Scheme.flip_permutation`.
+
+        Returns:
+          (L, 2) float64, heatmap pixels.
+        """
+        # The mirror turns x into S - x; cells and pixels of an index protocol share their zero.
+        width = self.heatmap_size + 2 * self.index_offset * (1 - 1 / STRIDE)
+        return geometry.flip_points(points, width, permutation)
+
     def sample(
         self,
         image,

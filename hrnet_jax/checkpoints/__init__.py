@@ -62,6 +62,22 @@ class Loaded:
             return None
         return Protocol.from_dict(stored, allow=self.allow)
 
+    @property
+    def flip_offset(self) -> float:
+        """How far right of their mirror images the network finds landmarks, inter-ocular distances.
+
+        HRNetError where none is stored.
+        """
+        offset = self.metadata.get("flip_offset")
+        if offset is None:
+            raise HRNetError(
+                "aligned flip: the checkpoint stores no flip_offset; measure it with "
+                "benchmarks/flip_offset.py and store it with hrnet-jax export --flip-offset"
+            )
+        if isinstance(offset, bool) or not isinstance(offset, int | float) or not abs(offset) < 1:
+            raise HRNetError(f"the checkpoint's flip_offset {offset!r:.80} is no share below 1")
+        return float(offset)
+
     @staticmethod
     def normalise(images) -> jax.Array:
         """What the network takes: uint8 RGB (N, H, W, 3) to float32 by ImageNet's statistics."""

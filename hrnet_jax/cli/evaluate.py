@@ -73,10 +73,11 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--flip-offset",
-        type=float,
-        metavar="PIXELS",
+        type=_offset,
+        metavar="PIXELS|checkpoint",
         help="average with the points of the mirrored picture, moved right by so many of its "
-        "pixels: augment.flip_offset of the training (default: without)",
+        "pixels: augment.flip_offset of the training; checkpoint: by the share of the "
+        "inter-ocular distance that it stores (default: without)",
     )
     parser.add_argument(
         "--scales",
@@ -131,6 +132,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--output", type=place, required=True, help="folder for the results")
     parser.add_allow_import()
     parser.add_processes()
+
+
+def _offset(text):
+    try:
+        return text if text == "checkpoint" else float(text)
+    except ValueError:
+        raise HRNetError(f"--flip-offset={text[:60]}: give pixels, or checkpoint") from None
 
 
 def _scales(text):

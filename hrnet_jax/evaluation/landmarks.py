@@ -10,7 +10,9 @@ from hrnet_jax.data import pipeline
 from hrnet_jax.data.records import Records
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
+from hrnet_jax.inference.alignment import inter_ocular
 from hrnet_jax.protocols import Protocol
+from hrnet_jax.schemes import Scheme
 
 
 def predict_records(
@@ -85,10 +87,13 @@ class Averaging:
       flip_offset: with the mirrored crops too, whose points are moved right by so many image
         pixels; None: without. It is what `augment.flip_offset` is in training: a network that has
         learned annotations that lie to the right finds them there in a mirrored picture too.
+      flip_share: the same in inter-ocular distances of the face, as checkpoints store it; one of
+        the two is None.
     """
 
     scales: tuple[float, ...] = (1.0,)
     flip_offset: float | None = None
+    flip_share: float | None = None
 
     def __post_init__(self):
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
@@ -96,10 +101,23 @@ class Averaging:
         if self.flip_offset is not None and not np.isfinite(self.flip_offset):
             raise HRNetError(f"flip_offset {self.flip_offset} is no number of pixels")
 
+    @property
+    def flips(self) -> bool:
+        """Whether mirrored crops are averaged too."""
+        return (self.flip_offset, self.flip_share) != (None, None)
+
+    def align(self, mirrored, found, scheme: Scheme) -> np.ndarray:
+        """Points (N, L, 2) of mirrored crops, moved to where those `found` without mirror lie."""
+        offset = self.flip_offset or 0.0
+        if self.flip_share is not None:
+            lengths = inter_ocular((mirrored + found) / 2, scheme)
+            offset = self.flip_share * lengths[:, None]
+        return np.stack([mirrored[..., 0] + offset, mirrored[..., 1]], axis=-1)
+
 
 def predict_averaged(
     averaging: Averaging,
-    permutation: np.ndarray,
+    scheme: Scheme,
     forward: Callable,
     variables: dict,
     records: Records,
@@ -109,23 +127,20 @@ def predict_averaged(
 ) -> np.ndarray:
     """`predict_records`, averaged over crops.
 
-    `permutation` is `Scheme.flip_permutation`; what follows is as for `predict_records`, which is
-    called for each crop. HRNetError for mirrored crops of a protocol whose points are whole pixels,
-    or whose flip test mirrors already.
+    What follows `scheme` is as for `predict_records`, which is called for each crop. HRNetError for
+    mirrored crops of a protocol whose points are whole pixels, or whose flip test mirrors already.
     """
-    mirrors = [None] if averaging.flip_offset is None else [None, permutation]
-    if len(mirrors) > 1 and protocol.flip_test:
+    if averaging.flips and protocol.flip_test:
         raise HRNetError("flip_offset averages points, flip_test heatmaps: take one of them")
-    if len(mirrors) > 1 and protocol.whole_cells:
+    if averaging.flips and protocol.whole_cells:
         raise HRNetError(f"flip_offset does not go with protocol {protocol.name}: whole pixels")
     total = np.zeros(records.points.shape)
     for scale in averaging.scales:
         scaled = dataclasses.replace(records, sides=records.sides * scale)
-        for mirror in mirrors:
-            found = predict_records(
-                forward, variables, scaled, protocol, *args, permutation=mirror, **options
-            )
-            if mirror is not None:
-                found = found + (averaging.flip_offset, 0.0)
-            total += found
-    return total / (len(averaging.scales) * len(mirrors))
+        given = forward, variables, scaled, protocol, *args
+        found = predict_records(*given, **options)
+        if averaging.flips:
+            mirrored = predict_records(*given, permutation=scheme.flip_permutation, **options)
+            found = (found + averaging.align(mirrored, found, scheme)) / 2
+        total += found
+    return total / len(averaging.scales)

@@ -176,20 +176,13 @@ class Predictor:
 
 
 def _flip_offset(loaded, protocol):
-    """That of the checkpoint, inter-ocular distances; HRNetError where it cannot be used."""
-    offset = loaded.metadata.get("flip_offset")
-    if offset is None:
-        raise HRNetError(
-            "aligned flip: the checkpoint stores no flip_offset; measure it with "
-            "benchmarks/flip_offset.py and store it with hrnet-jax export --flip-offset"
-        )
-    if isinstance(offset, bool) or not isinstance(offset, int | float) or not abs(offset) < 1:
-        raise HRNetError(f"the checkpoint's flip_offset {offset!r:.80} is no share below 1")
+    """That of the checkpoint; HRNetError where it cannot be used."""
+    offset = loaded.flip_offset
     if protocol.flip_test:
         raise HRNetError("aligned flip averages points, flip_test heatmaps: take one of them")
     if protocol.whole_cells:
         raise HRNetError(f"aligned flip does not go with protocol {protocol.name}: whole pixels")
-    return float(offset)
+    return offset
 
 
 def _scheme(loaded):

@@ -70,7 +70,7 @@ def evaluate(
     protocol: str = "checkpoint",
     output=None,
     flip_test: bool | None = None,
-    flip_offset: float | None = None,
+    flip_offset: float | str | None = None,
     scales: Sequence[float] = (1.0,),
     normaliser: str | None = None,
     auc: str = "trapezoid",
@@ -94,7 +94,8 @@ def evaluate(
     Of landmarks only:
       flip_test: average with the mirrored image's heatmaps; None: as the protocol says.
       flip_offset: average with the points of the mirrored image, moved right by so many pixels of
-        the image (`augment.flip_offset` of the training); None: without.
+        the image (`augment.flip_offset` of the training); "checkpoint": by the share of the
+        inter-ocular distance that the checkpoint stores; None: without.
       scales: average over crops of these shares of the box's side.
       normaliser: one of `hrnet_jax.evaluation.metrics.NORMALISERS`; None: the scheme's own.
       auc: one of `hrnet_jax.evaluation.metrics.AUC_RULES`.

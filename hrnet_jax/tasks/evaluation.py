@@ -81,10 +81,13 @@ def evaluate_landmarks(
         make_detector(detector) if box == "detector" else None,
         progress=functools.partial(tqdm, desc="detecting", unit="picture"),
     )
-    averaging = Averaging(tuple(scales), flip_offset)
+    if flip_offset == "checkpoint":
+        averaging = Averaging(tuple(scales), flip_share=loaded.flip_offset)
+    else:
+        averaging = Averaging(tuple(scales), flip_offset)
     predictions = predict_averaged(
         averaging,
-        scheme.flip_permutation,
+        scheme,
         make_forward(loaded.model, protocol, scheme),
         devices.replicate(loaded.variables),
         records,

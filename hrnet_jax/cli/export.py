@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         type=float,
         metavar="SHARE",
         help="store how far right of their mirror images the network finds landmarks, in "
-        "inter-ocular distances (benchmarks/flip_offset.py measures it), for predict "
+        "inter-ocular distances (docs/evaluation.md tells how to measure it), for predict "
         "--aligned-flip",
     )
     parser.add_allow_import()

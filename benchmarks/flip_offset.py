@@ -18,8 +18,8 @@ from hrnet_jax.cli.configs import split_config
 from hrnet_jax.data.sources import open_split
 from hrnet_jax.evaluation.landmarks import predict_records
 from hrnet_jax.geometry import flip_points
-from hrnet_jax.inference.alignment import inter_ocular
 from hrnet_jax.inference.forward import make_forward
+from hrnet_jax.inference.mirror import inter_ocular
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import get_scheme
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hrnet_jax
-from hrnet_jax import cli
+from hrnet_jax import checkpoints, cli
 from hrnet_jax.checkpoints import load, save_model
 from tests import tiny
 
@@ -45,6 +45,21 @@ def test_export_stores_the_flip_offset(model_file, tmp_path, capsys):
     again = tmp_path / "again.safetensors"
     assert cli.main(["export", str(out), str(again), *CARD]) == 0
     assert load(again).metadata["flip_offset"] == 0.013  # stays
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"model": {"name": "hrnet_w18_imagenet", "num_classes": 5}}, "is for landmarks"),
+        ({"model": {"name": "hrnetv2_w18", "num_landmarks": 19}, "scheme": "aflw"}, "no outer eye"),
+    ],
+)
+def test_a_flip_offset_that_means_nothing(about, message, tmp_path, capsys, monkeypatch):
+    loaded = checkpoints.Loaded(None, {}, about | {"provenance": {}})
+    monkeypatch.setattr(checkpoints, "load", lambda *args, **options: loaded)
+    out = tmp_path / "out.safetensors"
+    assert cli.main(["export", "any", str(out), "--flip-offset=0.01", *CARD]) == 2
+    assert message in capsys.readouterr().err and not out.exists()
 
 
 def test_export_that_cannot_write_its_card_leaves_nothing(model_file, tmp_path, capsys):

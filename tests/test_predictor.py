@@ -199,3 +199,12 @@ def test_an_aligned_flip_that_cannot_be(offset, protocol, words):
         loaded.metadata["flip_offset"] = offset
     with pytest.raises(HRNetError, match=words):
         Predictor(loaded, aligned_flip=True)
+
+
+def test_an_aligned_flip_without_eye_corners():
+    """Told when the network is loaded, not at the first face."""
+    loaded = dot_model(protocols.float_protocol())
+    model = {"name": "dots", "num_landmarks": 19}
+    loaded.metadata.update(model=model, scheme="aflw", flip_offset=0.01)
+    with pytest.raises(HRNetError, match="aflw names no outer eye corners"):
+        Predictor(loaded, aligned_flip=True)

@@ -71,8 +71,8 @@ class Loaded:
         offset = self.metadata.get("flip_offset")
         if offset is None:
             raise HRNetError(
-                "aligned flip: the checkpoint stores no flip_offset; measure it with "
-                "benchmarks/flip_offset.py and store it with hrnet-jax export --flip-offset"
+                "aligned flip: the checkpoint stores no flip_offset; store it with hrnet-jax "
+                "export --flip-offset (docs/evaluation.md tells how to measure it)"
             )
         if isinstance(offset, bool) or not isinstance(offset, int | float) or not abs(offset) < 1:
             raise HRNetError(f"the checkpoint's flip_offset {offset!r:.80} is no share below 1")

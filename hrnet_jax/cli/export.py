@@ -47,12 +47,15 @@ def main(argv: list[str]) -> int:
 
     from hrnet_jax.checkpoints import load, save_model
     from hrnet_jax.files import open_atomically
+    from hrnet_jax.inference.mirror import eye_corners
 
     loaded = load(arguments.checkpoint, allow_import=arguments.allow_import)
     metadata = loaded.metadata
     if offset is not None:
         if "num_classes" in metadata["model"]:
             raise HRNetError("--flip-offset is for landmarks: this checkpoint tells classes")
+        if loaded.scheme is not None:
+            eye_corners(loaded.scheme)
         metadata["flip_offset"] = offset
     metadata["provenance"] |= {
         "data": arguments.data,
@@ -106,14 +109,11 @@ def card(name: str, metadata: dict, dtype: str) -> str:
         if value is None
         else f"{value:.2f} % (validation split of the training config, the best of its epochs, "
         f"step {provenance['step']})",
-        **(
-            {"flip offset": f"{metadata['flip_offset']} inter-ocular distances"}
-            if "flip_offset" in metadata
-            else {}
-        ),
         "command": f"`{provenance['command']}`",
         "file": f"kernels in {dtype}, written by hrnet_jax {metadata['version']}",
     }
+    if "flip_offset" in metadata:
+        rows["flip offset"] = f"{metadata['flip_offset']} inter-ocular distances"
     lines = [f"# {name}", "", "| | |", "|---|---|"]
     for key, value in rows.items():
         lines.append(f"| {key} | {' '.join(value.split()).replace('|', '/')} |")

@@ -137,7 +137,7 @@ def _predictor(loaded, detector, boxes, arguments, output):
 
     about = {"scheme": predictor.scheme.name, "protocol": predictor.protocol.to_dict()}
     if arguments.aligned_flip:
-        about["aligned_flip"] = loaded.metadata["flip_offset"]
+        about["aligned_flip"] = loaded.flip_offset
     return about, find
 
 

@@ -10,7 +10,7 @@ from hrnet_jax.data import pipeline
 from hrnet_jax.data.records import Records
 from hrnet_jax.devices import Devices
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.inference.alignment import inter_ocular
+from hrnet_jax.inference import mirror
 from hrnet_jax.protocols import Protocol
 from hrnet_jax.schemes import Scheme
 
@@ -108,11 +108,9 @@ class Averaging:
 
     def align(self, mirrored, found, scheme: Scheme) -> np.ndarray:
         """Points (N, L, 2) of mirrored crops, moved to where those `found` without mirror lie."""
-        offset = self.flip_offset or 0.0
         if self.flip_share is not None:
-            lengths = inter_ocular((mirrored + found) / 2, scheme)
-            offset = self.flip_share * lengths[:, None]
-        return np.stack([mirrored[..., 0] + offset, mirrored[..., 1]], axis=-1)
+            return mirror.align(mirrored, found, self.flip_share, scheme)
+        return mirrored + np.array([self.flip_offset or 0.0, 0.0])
 
 
 def predict_averaged(
@@ -128,12 +126,13 @@ def predict_averaged(
     """`predict_records`, averaged over crops.
 
     What follows `scheme` is as for `predict_records`, which is called for each crop. HRNetError for
-    mirrored crops of a protocol whose points are whole pixels, or whose flip test mirrors already.
+    mirrored crops of a protocol whose points are whole pixels, or whose flip test mirrors already,
+    and for a share of a face whose scheme names no eye corners.
     """
-    if averaging.flips and protocol.flip_test:
-        raise HRNetError("flip_offset averages points, flip_test heatmaps: take one of them")
-    if averaging.flips and protocol.whole_cells:
-        raise HRNetError(f"flip_offset does not go with protocol {protocol.name}: whole pixels")
+    if averaging.flips:
+        mirror.check_averaging(protocol)
+    if averaging.flip_share is not None:
+        mirror.eye_corners(scheme)
     total = np.zeros(records.points.shape)
     for scale in averaging.scales:
         scaled = dataclasses.replace(records, sides=records.sides * scale)

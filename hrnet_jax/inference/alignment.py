@@ -42,18 +42,6 @@ def five_points(landmarks, scheme: Scheme) -> np.ndarray:
     return np.array(means, np.float32).reshape(-1, 2)
 
 
-def inter_ocular(landmarks, scheme: Scheme) -> np.ndarray:
-    """The distance between the outer eye corners, (…,), of landmarks (…, L, 2) in any frame.
-
-    HRNetError where the scheme names no eye corners.
-    """
-    if scheme.normaliser is None:
-        raise HRNetError(f"scheme {scheme.name} names no outer eye corners to measure by")
-    left, right = scheme.normaliser
-    landmarks = np.asarray(landmarks, np.float64)
-    return np.linalg.norm(landmarks[..., left, :] - landmarks[..., right, :], axis=-1)
-
-
 def similarity(source, target) -> np.ndarray:
     """The rotation, uniform scaling and translation that bring points closest to others.
 

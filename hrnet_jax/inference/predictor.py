@@ -9,9 +9,10 @@ import numpy as np
 from hrnet_jax import geometry
 from hrnet_jax.checkpoints import Loaded, load
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.inference.alignment import five_points, inter_ocular
+from hrnet_jax.inference.alignment import five_points
 from hrnet_jax.inference.detector import HaarDetector, rectangles_of_faces, suppress_duplicates
 from hrnet_jax.inference.forward import make_forward
+from hrnet_jax.inference.mirror import align, check_averaging, eye_corners
 from hrnet_jax.protocols import official
 from hrnet_jax.schemes import SCHEMES
 
@@ -59,8 +60,8 @@ class Predictor:
       min_score: detected faces whose mean landmark score is below it are dropped.
       aligned_flip: average the points with those of the mirrored crop, moved right by the flip
         offset that the checkpoint stores (`flip_offset`, in inter-ocular distances: `hrnet-jax
-        export --flip-offset`). Twice the time. HRNetError where none is stored, or the protocol
-        gives whole pixels or has a flip test of its own.
+        export --flip-offset`). Twice the time. HRNetError where none is stored, the protocol gives
+        whole pixels or has a flip test of its own, or the scheme names no outer eye corners.
     """
 
     def __init__(
@@ -80,7 +81,11 @@ class Predictor:
         self.scheme = _scheme(loaded)
         # Converted weights say nothing about it: they are the official code's.
         self.protocol = loaded.protocol or official(self.scheme.name)
-        self._flip_offset = _flip_offset(loaded, self.protocol) if aligned_flip else None
+        self._flip_offset = None
+        if aligned_flip:
+            self._flip_offset = loaded.flip_offset
+            check_averaging(self.protocol)
+            eye_corners(self.scheme)
         self._variables = loaded.variables
         self._forward = make_forward(loaded.model, self.protocol, self.scheme)
         self._detector = detector
@@ -149,9 +154,7 @@ class Predictor:
                 permutation = np.asarray(self.scheme.flip_permutation)
                 mirrored, mirrored_scores = self._run(crops[:, :, ::-1], len(batch))
                 mirrored = np.stack([self.protocol.unmirrored(p, permutation) for p in mirrored])
-                shift = self._flip_offset * inter_ocular((points + mirrored) / 2, self.scheme)
-                mirrored[..., 0] += shift[:, None]
-                points = (points + mirrored) / 2
+                points = (points + align(mirrored, points, self._flip_offset, self.scheme)) / 2
                 scores = (scores + mirrored_scores[:, permutation]) / 2
             for index, (center, side) in enumerate(batch):
                 landmarks = self.protocol.to_image(points[index], center, side)
@@ -173,16 +176,6 @@ class Predictor:
         if not np.isfinite(scores).all():
             raise HRNetError("the network's output is not finite: its weights are damaged")
         return points, scores
-
-
-def _flip_offset(loaded, protocol):
-    """That of the checkpoint; HRNetError where it cannot be used."""
-    offset = loaded.flip_offset
-    if protocol.flip_test:
-        raise HRNetError("aligned flip averages points, flip_test heatmaps: take one of them")
-    if protocol.whole_cells:
-        raise HRNetError(f"aligned flip does not go with protocol {protocol.name}: whole pixels")
-    return offset
 
 
 def _scheme(loaded):

@@ -1,8 +1,11 @@
-"""Deterministic weights for a PyTorch state dict by key name: those of the reference outputs."""
+"""PyTorch state dicts for tests: weights by key name, those of the reference outputs, and zeros."""
 
 import zlib
 
 import numpy as np
+
+from hrnet_jax.models.variants import get_variant
+from hrnet_jax.torch_weights.names import face_table
 
 
 def seeded_array(key, shape, salt):
@@ -23,12 +26,27 @@ def seeded_array(key, shape, salt):
     return rng.normal(0.0, 0.1, shape).astype(np.float32)  # any bias
 
 
-def seeded_state_dict(spec, salt="a"):
-    """Returns {key: array} for a spec [[key, shape, dtype], ...]."""
-    return {key: seeded_array(key, tuple(shape), salt) for key, shape, _ in spec}
-
-
 def seeded_image(shape, salt="a"):
     """Returns a float32 standard-normal array: the network input, PyTorch NCHW."""
     rng = np.random.default_rng(zlib.crc32(f"{salt}/input".encode()))
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def seeded_state(table, salt="a"):
+    return {entry.name: seeded_array(entry.name, entry.shape, salt) for entry in table}
+
+
+def zero_state(table):
+    """Zeros without memory, for tests of names and shapes."""
+    return {
+        e.name: np.broadcast_to(np.float32(0), e.shape) if e.path else np.zeros((), np.int64)
+        for e in table
+    }
+
+
+def small_table(num_landmarks=68):
+    return face_table(get_variant("w18_small_v1"), num_landmarks)
+
+
+def named(shape, *names):
+    return {name: np.zeros(shape, np.float32) for name in names}

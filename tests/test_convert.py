@@ -1,4 +1,4 @@
-"""Conversion: parity with the official network, round trips, recognition, refusals."""
+"""Conversion: parity with the official network, round trips, backbones, metadata, the command."""
 
 import json
 import re
@@ -16,32 +16,16 @@ from hrnet_jax import checkpoints, protocols, published
 from hrnet_jax.cli import run
 from hrnet_jax.data.preprocessing import PREPROCESSINGS
 from hrnet_jax.errors import HRNetError
-from hrnet_jax.models.variants import HOURGLASSES, VARIANTS, get_variant
+from hrnet_jax.models.variants import HOURGLASSES, get_variant
 from hrnet_jax.torch_weights import convert, kinds
 from hrnet_jax.torch_weights.names import backbone_table, face_table, hih_table, imagenet_table
 from hrnet_jax.torch_weights.torch_file import read_torch_file
 from tests import tiny
-from tests.seeded import seeded_array, seeded_image
+from tests.seeded import named, seeded_array, seeded_image, seeded_state, small_table, zero_state
 from tests.torch_writer import module, torch_bytes
 
 DATA = Path(__file__).parent / "data"
 FACES = ("w18_19", "w18_68", "w18_98", "w32_98", "w48_68")
-
-
-def seeded_state(table, salt="a"):
-    return {entry.name: seeded_array(entry.name, entry.shape, salt) for entry in table}
-
-
-def zero_state(table):
-    """Zeros without memory, for tests of names and shapes."""
-    return {
-        e.name: np.broadcast_to(np.float32(0), e.shape) if e.path else np.zeros((), np.int64)
-        for e in table
-    }
-
-
-def small_table(num_landmarks=68):
-    return face_table(get_variant("w18_small_v1"), num_landmarks)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +132,26 @@ def test_batch_counters_may_be_missing():
     )
 
 
+def test_unused_layers_are_made_anew():
+    table = hih_table(HOURGLASSES[tiny.HOURGLASS], 5)
+    state = seeded_state(table)
+    unused = {entry.name for entry in table if entry.layout == "unused"}
+    variables = convert.to_flax(state, table)
+    # nobody needs them, whatever they hold
+    partial = {n: a for n, a in state.items() if n not in unused}
+    jax.tree.map(np.testing.assert_array_equal, variables, convert.to_flax(partial, table))
+    back = convert.to_torch(variables, table)
+    assert list(back) == list(state)
+    for name, array in back.items():
+        if name not in unused:
+            np.testing.assert_array_equal(array, state[name])
+        elif name.endswith("num_batches_tracked"):
+            assert array.dtype == np.int64 and array == 0
+        else:
+            one = name.endswith(("bn.weight", "running_var"))
+            assert array.dtype == np.float32 and (array == one).all(), name
+
+
 # Errors
 
 
@@ -186,114 +190,6 @@ def test_names_in_messages_are_escaped():
     with pytest.raises(HRNetError, match="1 unexpected") as error:
         convert.to_flax(state, small_table())
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
-
-
-# Recognition
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_all_published_hrnets_are_recognised(name):
-    found = kinds.recognise(zero_state(face_table(get_variant(name), 31)))
-    assert (found.model, found.outputs) == (f"hrnetv2_{name}", 31)
-    found = kinds.recognise(zero_state(imagenet_table(get_variant(name))))
-    assert (found.model, found.outputs, found.zero_biases) == (f"hrnet_{name}_imagenet", 1000, 0)
-
-
-@pytest.mark.parametrize("name", HOURGLASSES)
-def test_all_published_hourglasses_are_recognised(name):
-    found = kinds.recognise(zero_state(hih_table(HOURGLASSES[name], 98)))
-    assert (found.kind.name, found.model, found.outputs) == (kinds.HIH, name, 98)
-
-
-def named(shape, *names):
-    return {name: np.zeros(shape, np.float32) for name in names}
-
-
-def test_what_cannot_be_converted_is_named():
-    variant = get_variant("w18_small_v2")
-    backbone = zero_state(backbone_table(variant))
-    openmmlab = {f"backbone.{name}": array for name, array in backbone.items()}
-    face = zero_state(face_table(variant, 19))
-    other_size = {n: a for n, a in face.items() if not n.startswith("stage3.2.")}
-    joints = named((17, 18, 1, 1), "final_layer.weight", "final_layer.bias")
-    pose = {f"keypoint_head.{name}": array for name, array in joints.items()}
-    new_pose = {f"head.{name}": array for name, array in joints.items()}
-    pretrained = named((4, 4, 1, 1), "head.0.0.0.conv1.weight", "fc.weight")
-    hourglass = named((4, 4, 1, 1), "hg.0.hg.0.0.conv1.weight", "score.0.weight")
-    first_half = {
-        n: a
-        for n, a in zero_state(hih_table(HOURGLASSES["hih_s"], 5)).items()
-        if not n.startswith("offset_head.")
-    }
-    for state, message in (
-        (
-            backbone,
-            "it is an HRNet backbone without a head that is known here; config.model.init_backbone",
-        ),
-        (openmmlab, "it is an HRNet backbone without a head that is known here"),
-        (openmmlab | pose, "it is a body-pose HRNet of mmpose 0.x"),
-        (openmmlab | new_pose, "it is a body-pose HRNet of mmpose 1.x"),
-        (backbone | joints, "it is a body-pose HRNet$"),
-        (backbone | pretrained, "it is a body-pose HRNet's ImageNet pretraining.*init_backbone"),
-        (backbone | named((3,), "last_layer.0.weight"), "it is a segmentation HRNet"),
-        (hourglass, "it is an hourglass network that is not Heatmap in Heatmap"),
-        (first_half, "it is an hourglass network that is not Heatmap in Heatmap"),
-        (
-            other_size,
-            r"of none of the published.*official facial.*modules=\(1, 2, 2\)",
-        ),
-        ({"fc.weight": np.zeros((2, 2))}, r"no network of the HRNet family: 1 tensors \(fc.weight"),
-    ):
-        with pytest.raises(HRNetError, match=f"w.pth .*{message}"):
-            kinds.recognise(state, "w.pth")
-
-
-def test_a_model_that_the_file_is_not():
-    state = zero_state(small_table())
-    with pytest.raises(HRNetError, match="w.pth is of another kind than hih_s: official"):
-        kinds.recognise(state, "w.pth", "hih_s")
-    found = kinds.recognise(state, "w.pth", "hrnetv2_w18")
-    with pytest.raises(HRNetError, match="does not fit the network: tensors .* missing"):
-        convert.to_flax(found.state, face_table(get_variant("w18"), 68))
-
-
-def test_two_names_for_one_tensor():
-    state = zero_state(small_table())
-    theirs = {f"backbone.{n}": a for n, a in state.items() if not n.startswith("head.")}
-    head = {f"keypoint_head.final_layer.{n[5:]}": a for n, a in state.items() if n[:5] == "head."}
-    twice = theirs | head | {"conv1.weight": state["conv1.weight"]}
-    with pytest.raises(HRNetError, match="w.pth has two tensors for conv1.weight"):
-        kinds.recognise(twice, "w.pth")
-
-
-def test_some_of_the_optional_biases_are_no_kind():
-    state = zero_state(imagenet_table(get_variant("w18_small_v1")))
-    without = {n: a for n, a in state.items() if n not in kinds.OPTIONAL_BIASES}
-    assert kinds.recognise(without).zero_biases == 4
-    del state["final_layer.0.bias"]
-    table = imagenet_table(get_variant("w18_small_v1"))
-    with pytest.raises(HRNetError, match=r"tensors 1 missing \(final_layer.0.bias\)"):
-        convert.to_flax(kinds.recognise(state).state, table)
-
-
-def test_unused_layers_are_made_anew():
-    table = hih_table(HOURGLASSES[tiny.HOURGLASS], 5)
-    state = seeded_state(table)
-    unused = {entry.name for entry in table if entry.layout == "unused"}
-    variables = convert.to_flax(state, table)
-    # nobody needs them, whatever they hold
-    partial = {n: a for n, a in state.items() if n not in unused}
-    jax.tree.map(np.testing.assert_array_equal, variables, convert.to_flax(partial, table))
-    back = convert.to_torch(variables, table)
-    assert list(back) == list(state)
-    for name, array in back.items():
-        if name not in unused:
-            np.testing.assert_array_equal(array, state[name])
-        elif name.endswith("num_batches_tracked"):
-            assert array.dtype == np.int64 and array == 0
-        else:
-            one = name.endswith(("bn.weight", "running_var"))
-            assert array.dtype == np.float32 and (array == one).all(), name
 
 
 # Backbones

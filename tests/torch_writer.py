@@ -146,3 +146,60 @@ def module(tensors: dict, name="lib.models.hrnet.HighResolutionNet") -> Object:
     modules = {k: module(v, "torch.nn.modules.container.Sequential") for k, v in children.items()}
     state = {"training": True, "_parameters": parameters, "_buffers": buffers}
     return Object(name, state | {"_modules": modules | {"missing_branch": None}})
+
+
+def small_state():
+    """A few tensors with names as in the official network, in an order that no sort gives."""
+    rng = np.random.default_rng(0)
+    state = {
+        "conv1.weight": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "bn1.weight": rng.normal(size=4).astype(np.float32),
+        "bn1.running_var": rng.normal(size=4).astype(np.float32),
+        "bn1.num_batches_tracked": np.array(7, np.int64),
+        "stage2.0.fuse_layers.1.0.0.0.weight": rng.normal(size=(2, 2, 3, 3)).astype(np.float32),
+        "head.3.bias": rng.normal(size=5).astype(np.float32),
+    }
+    return state
+
+
+def check_same(found, expected):
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape, name
+        assert found[name].tobytes() == array.tobytes(), name
+
+
+def wrapped(state):
+    """The containers of FACTS 7, by name."""
+    prefixed = {f"module.{name}": array for name, array in state.items()}
+    network = module(state)
+    parallel = module({}, "torch.nn.parallel.data_parallel.DataParallel")
+    parallel.state["_modules"] = {"module": network}
+    numpy_scalar = Raw(
+        b"cnumpy._core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNtb"
+        b"c_codecs\nencode\n(X\x02\x00\x00\x00abX\x06\x00\x00\x00latin1tRtR"
+    )
+    history = Object("mmengine.logging.history_buffer.HistoryBuffer", {"_log": numpy_scalar})
+    getattr_method = Raw(
+        b"c__builtin__\ngetattr\n(cmmengine.logging.history_buffer\nHistoryBuffer\nU\x04meantR"
+    )
+    old_set = Raw(b"c__builtin__\nset\n((lp1\nK\x01atR")
+    config = Object("yacs.config.CfgNode", {"WIDTH": 18})
+    return {
+        "plain": state,
+        **{key: {key: state} for key in ("state_dict", "model_state_dict", "model", "net")},
+        "module prefix": prefixed,
+        "before June 2019": {"state_dict": prefixed, "epoch": 60, "best_nme": 3.4},
+        "module": network,
+        "DataParallel": parallel,
+        "checkpoint with a DataParallel": {"state_dict": parallel, "epoch": 1, "config": config},
+        "mmengine": {
+            "meta": {"dataset_meta": numpy_scalar, "set": old_set, "methods": getattr_method},
+            "message_hub": {"log": history},
+            "state_dict": state,
+            "optimizer": {"state": {0: {"exp_avg": np.ones(3, np.float32)}}},
+        },
+        "a loss beside the weights": {"state_dict": state, "best_nme": np.array([3.4], np.float32)},
+        "__main__": {"state_dict": state, "arguments": Object("__main__.Config", {})},
+        "argparse": {"state_dict": state, "arguments": Object("argparse.Namespace", {"lr": 1.0})},
+    }
